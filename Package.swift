@@ -1,0 +1,46 @@
+// swift-tools-version:6.1
+import PackageDescription
+
+// One direction of imports: each target may depend only on those above it in this list.
+let package = Package(
+  name: "sterna",
+  products: [.executable(name: "sterna", targets: ["sterna"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    .target(name: "CTernary"),
+    .systemLibrary(name: "CMosquitto", providers: [.apt(["libmosquitto-dev"])]),
+    .systemLibrary(name: "CSQLite", providers: [.apt(["libsqlite3-dev"])]),
+
+    .target(name: "Basics"),
+    .target(name: "ModelFile", dependencies: ["Basics", "CTernary", .product(name: "Crypto", package: "swift-crypto")]),
+    .target(name: "Tokenizer", dependencies: ["Basics", "ModelFile"]),
+    .target(name: "Inference", dependencies: ["Basics", "CTernary", "ModelFile", "Tokenizer"]),
+    .target(name: "Decoding", dependencies: ["Basics", "Tokenizer", "Inference"]),
+    .target(name: "Jobs", dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding"]),
+    .target(
+      name: "Agent",
+      dependencies: [
+        "Basics", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
+        .product(name: "Crypto", package: "swift-crypto"),
+      ]),
+    .executableTarget(
+      name: "sterna",
+      dependencies: ["Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
+    .testTarget(name: "BasicsTests", dependencies: ["Basics"]),
+    .testTarget(name: "CTernaryTests", dependencies: ["CTernary"]),
+    .testTarget(name: "ModelFileTests", dependencies: ["ModelFile"]),
+    .testTarget(name: "TokenizerTests", dependencies: ["Tokenizer"]),
+    .testTarget(name: "InferenceTests", dependencies: ["Inference"]),
+    .testTarget(name: "DecodingTests", dependencies: ["Decoding"]),
+    .testTarget(name: "JobsTests", dependencies: ["Jobs"]),
+    .testTarget(name: "AgentTests", dependencies: ["Agent"]),
+    .testTarget(name: "CommandTests", dependencies: ["sterna"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

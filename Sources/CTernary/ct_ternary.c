@@ -1,0 +1,2 @@
+#include "ct_ternary.h"
+int ct_version(void) { return 1; }

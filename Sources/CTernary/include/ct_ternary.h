@@ -1,0 +1,2 @@
+#pragma once
+int ct_version(void);

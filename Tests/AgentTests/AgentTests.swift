@@ -1,0 +1,4 @@
+import Testing
+import Agent
+
+@Test func moduleLoads() {}

@@ -1,0 +1,4 @@
+import Testing
+import Basics
+
+@Test func moduleLoads() {}

@@ -1,0 +1,4 @@
+import Testing
+import CTernary
+
+@Test func moduleLoads() {}

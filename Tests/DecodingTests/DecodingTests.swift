@@ -1,0 +1,4 @@
+import Testing
+import Decoding
+
+@Test func moduleLoads() {}

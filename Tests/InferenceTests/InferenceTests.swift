@@ -1,0 +1,4 @@
+import Testing
+import Inference
+
+@Test func moduleLoads() {}

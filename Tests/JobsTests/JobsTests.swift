@@ -1,0 +1,4 @@
+import Testing
+import Jobs
+
+@Test func moduleLoads() {}

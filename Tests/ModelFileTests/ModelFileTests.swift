@@ -1,0 +1,4 @@
+import Testing
+import ModelFile
+
+@Test func moduleLoads() {}

@@ -1,0 +1,4 @@
+import Testing
+import Tokenizer
+
+@Test func moduleLoads() {}
