@@ -1,0 +1,275 @@
+import Basics
+import Glibc
+
+extension SternaError.Code {
+  /// The configuration file cannot be used as it is.
+  public static let badConfiguration: Self = "bad_configuration"
+}
+
+extension AgentConfiguration {
+  /// Reads and checks a configuration file.
+  ///
+  /// - Parameters:
+  ///   - path: a TOML file; `device-config/` has examples.
+  ///   - environment: secrets and places that systemd gives: `STERNA_MQTT_PASSWORD`, `CREDENTIALS_DIRECTORY`, `STATE_DIRECTORY`.
+  /// - Throws: `SternaError` whose `place` is file, line and key path.
+  public static func load(path: String, environment: [String: String]) throws(SternaError) -> AgentConfiguration {
+    let bytes = try readWholeFile(path, limit: 1 << 20)
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw SternaError(.badConfiguration, "is not UTF-8", at: path)
+    }
+    return try parse(text, name: path, environment: environment)
+  }
+
+  /// The same for a text. Relative paths inside it are left as they are.
+  public static func parse(_ text: String, name: String, environment: [String: String]) throws(SternaError) -> AgentConfiguration {
+    let source = try TOMLSource(text, name: name)
+    do {
+      var configuration = try read(JSONReader(source.root))
+      try configuration.resolve(environment)
+      try configuration.checkTopics()
+      return configuration
+    } catch {
+      throw source.located(error)
+    }
+  }
+}
+
+// MARK: - Keys
+
+extension AgentConfiguration {
+  private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
+    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "tasks"])
+    var configuration = AgentConfiguration()
+
+    let agent = root["agent"]
+    try agent.allow(["id", "base", "log_level"])
+    if let id = agent["id"].optional {
+      configuration.id = try id.string()
+      guard isAgentID(configuration.id) else { throw id.error("is not an agent id", expected: "1 to 32 characters of a-z, 0-9 and -") }
+    }
+    if let base = agent["base"].optional {
+      configuration.base = try base.topic()
+    }
+    try agent["log_level"].choose(&configuration.logLevel)
+
+    try readMQTT(root["mqtt"], &configuration.mqtt)
+
+    let model = root["model"]
+    try model.allow(["path", "threads", "context", "kv"])
+    configuration.model.path = try model["path"].string(bytes: 1...4096)
+    configuration.model.threads = try model["threads"].optional?.int(in: 1...256)
+    configuration.model.context = try model["context"].optional?.int(in: 64...1_048_576)
+    if let kv = model["kv"].optional {
+      configuration.model.kv = try kv.string()
+      guard ["f16", "f32"].contains(configuration.model.kv) else { throw kv.error("is not a storage of keys and values", expected: "\"f16\" or \"f32\"") }
+    }
+
+    let memory = root["memory"]
+    try memory.allow(["kv_mb"])
+    configuration.memory.kvBytes = try memory["kv_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 1...1_048_576) << 20 }
+
+    let limits = root["limits"]
+    try limits.allow(["payload_kb", "queue_jobs", "queue_mb", "in_flight"])
+    // The packet limit told to the broker is 4 MiB: what is bigger never arrives, so the agent's own limit must be smaller.
+    if let kb = limits["payload_kb"].optional { configuration.limits.payloadBytes = try kb.int(in: 1...3072) << 10 }
+    if let jobs = limits["queue_jobs"].optional { configuration.limits.queueJobs = try jobs.int(in: 1...1_000_000) }
+    if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) << 20 }
+    if let inFlight = limits["in_flight"].optional { configuration.limits.inFlight = try inFlight.int(in: 1...1000) }
+
+    let journal = root["journal"]
+    try journal.allow(["path", "keep_hours", "keep_jobs"])
+    if let path = journal["path"].optional { configuration.journal.path = try path.string(bytes: 1...4096) }
+    if let hours = journal["keep_hours"].optional { configuration.journal.keepSeconds = Int(try hours.double(in: 0...8760) * 3600) }
+    if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
+
+    if let tasks = root["tasks"].optional {
+      for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task)) }
+    }
+    for (i, task) in configuration.tasks.enumerated() where configuration.tasks[..<i].contains(where: { $0.name == task.name }) {
+      throw root["tasks"].elements[i]["name"].error("is the name of another task already", expected: "a name of its own")
+    }
+    return configuration
+  }
+
+  private static func readMQTT(_ reader: JSONReader, _ mqtt: inout MQTT) throws(SternaError) {
+    if reader["password"].isPresent {
+      throw SternaError(
+        .badConfiguration, "passwords do not belong into this file", at: reader["password"].path, found: "a password",
+        remedy: "set STERNA_MQTT_PASSWORD, or mqtt.password_file, or systemd's LoadCredential=mqtt-password:FILE")
+    }
+    try reader.allow([
+      "host", "port", "client_id", "username", "password_file", "keepalive_s", "version", "session_expiry_s", "response_topics",
+      "reconnect_ms", "reconnect_max_ms", "tls",
+    ])
+    if let host = reader["host"].optional { mqtt.host = try host.string(bytes: 1...253) }
+    if let port = reader["port"].optional { mqtt.port = try port.int(in: 1...65535) }
+    if let client = reader["client_id"].optional { mqtt.clientID = try client.string(bytes: 1...128) }
+    mqtt.username = try reader["username"].optional?.string(bytes: 1...1024)
+    if let file = reader["password_file"].optional {
+      mqtt.password = try readSecret(try file.string(bytes: 1...4096), key: file)
+    }
+    if let seconds = reader["keepalive_s"].optional { mqtt.keepAlive = try seconds.int(in: 5...65535) }
+    try reader["version"].choose(&mqtt.version)
+    if let seconds = reader["session_expiry_s"].optional { mqtt.sessionExpiry = try seconds.int(in: 0...Int(UInt32.max) - 1) }
+    if let topics = reader["response_topics"].optional {
+      mqtt.responseTopics = []
+      for topic in try topics.array(count: 0...100) { mqtt.responseTopics?.append(try topic.filter()) }
+    }
+    if let first = reader["reconnect_ms"].optional { mqtt.reconnectFirst = try first.int(in: 10...3_600_000) }
+    if let longest = reader["reconnect_max_ms"].optional { mqtt.reconnectLongest = try longest.int(in: 10...3_600_000) }
+    mqtt.reconnectLongest = max(mqtt.reconnectLongest, mqtt.reconnectFirst)
+    if let tls = reader["tls"].optional {
+      try tls.allow(["ca", "certificate", "key"])
+      var files = TLS()
+      files.ca = try tls["ca"].optional?.string(bytes: 1...4096)
+      files.certificate = try tls["certificate"].optional?.string(bytes: 1...4096)
+      files.key = try tls["key"].optional?.string(bytes: 1...4096)
+      if (files.certificate == nil) != (files.key == nil) {
+        throw tls[files.key == nil ? "key" : "certificate"].error("a client certificate needs both parts", expected: "certificate and key")
+      }
+      for (name, path) in [("ca", files.ca), ("certificate", files.certificate), ("key", files.key)] {
+        guard let path else { continue }
+        guard access(path, R_OK) == 0 else { throw tls[name].error("cannot be read: \(String(cString: strerror(errno)))", expected: "a PEM file") }
+      }
+      mqtt.tls = files
+    }
+  }
+
+  private static func readTask(_ reader: JSONReader) throws(SternaError) -> Task {
+    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options"])
+    let name = try reader["name"].string()
+    guard isJobID(name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
+    let kind = try reader["kind"].string()
+    guard let member = ["classify": "labels", "extract": "fields"][kind] else {
+      throw reader["kind"].error("is not a kind of job", expected: "\"classify\" or \"extract\"")
+    }
+    var inputs: [String] = []
+    if case .array? = reader["input"].value {
+      for input in try reader["input"].array(count: 1...100) { inputs.append(try input.filter()) }
+    } else {
+      inputs.append(try reader["input"].filter())
+    }
+    let output = try reader["output"].topic()
+    let other = member == "labels" ? "fields" : "labels"
+    guard reader[other].value == nil else { throw reader[other].error("does not belong to kind = \"\(kind)\"", expected: member) }
+    guard reader[member].isPresent else { throw reader[member].error("is missing", expected: "an array, for kind = \"\(kind)\"") }
+    var job = JSON.Object()
+    job[member] = reader[member].value
+    job["options"] = reader["options"].value
+    return Task(
+      name: name, kind: kind, inputs: inputs, output: output, text: try reader["text"].optional?.pointer(),
+      id: try reader["id"].optional?.pointer(), job: job)
+  }
+
+  // MARK: - What depends on more than one key
+
+  private mutating func resolve(_ environment: [String: String]) throws(SternaError) {
+    if let password = environment["STERNA_MQTT_PASSWORD"], !password.isEmpty {
+      mqtt.password = password
+    } else if mqtt.password == nil, let directory = environment["CREDENTIALS_DIRECTORY"] {
+      let path = directory + "/mqtt-password"
+      if access(path, F_OK) == 0 { mqtt.password = try Self.readSecret(path, key: nil) }
+    }
+    guard mqtt.password == nil || mqtt.username != nil else {
+      throw SternaError(
+        .badConfiguration, "is missing, but there is a password", at: "mqtt.username", expected: "the name that belongs to the password")
+    }
+    // With several directories systemd separates them by colons; the first one is ours.
+    if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
+      journal.path = state + "/" + journal.path
+    }
+  }
+
+  private func checkTopics() throws(SternaError) {
+    let own = "\(base)/\(id)"
+    for (i, task) in tasks.enumerated() {
+      for filter in tasks.flatMap(\.inputs) + ["\(own)/jobs/+"] where TopicFilter(filter).matches(task.output) {
+        throw SternaError(
+          .badConfiguration, "would feed results back into the agent", at: "tasks[\(i)].output", expected: "a topic that no input matches",
+          found: "\"\(task.output)\", which \"\(filter)\" matches")
+      }
+    }
+  }
+
+  private static func readSecret(_ path: String, key: JSONReader?) throws(SternaError) -> String {
+    let bytes: [UInt8]
+    do { bytes = try readWholeFile(path, limit: 4096) } catch {
+      guard let key else { throw error }
+      throw key.error("\(error.message)\(error.cause.map { ": " + $0 } ?? "")", expected: "a readable file")
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw SternaError(.badConfiguration, "the password is not UTF-8", at: path) }
+    // Editors and echo end a file with a line break, which is not part of the password.
+    return text.last?.isNewline == true ? String(text.dropLast()) : text
+  }
+}
+
+// MARK: - Reading helpers
+
+extension JSONReader {
+  /// Refuses keys that are not known here, with the nearest one that is.
+  func allow(_ known: [String]) throws(SternaError) {
+    guard value != nil else { return }
+    for (name, member) in try members() where !known.contains(name) {
+      let nearest = nearestWord(to: name, in: known)
+      throw SternaError(
+        .badConfiguration, "is not a known key", at: member.path, expected: known.sorted().joined(separator: ", "), found: "\"\(name)\"",
+        remedy: nearest.map { "did you mean \($0)?" })
+    }
+  }
+
+  /// Sets `choice` to the case with this raw value, when the key is there.
+  fileprivate func choose<Choice: RawRepresentable & CaseIterable>(_ choice: inout Choice) throws(SternaError) where Choice.RawValue == String {
+    guard isPresent else { return }
+    let text = try string()
+    guard let chosen = Choice(rawValue: text) else {
+      throw error("is not one of the choices", expected: Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", "))
+    }
+    choice = chosen
+  }
+
+  fileprivate func topic() throws(SternaError) -> String {
+    let text = try string()
+    guard isPublishTopic(text), !text.hasPrefix("/"), !text.hasSuffix("/") else {
+      throw error("is not a topic to publish to", expected: "1 to 256 bytes, no wildcards, not starting with $, no / at the ends")
+    }
+    return text
+  }
+
+  fileprivate func filter() throws(SternaError) -> String {
+    let text = try string()
+    guard TopicFilter.isValid(text) else {
+      throw error("is not a topic filter", expected: "1 to 256 bytes; + stands for one level, # for all that follow and comes last")
+    }
+    return text
+  }
+
+  fileprivate func pointer() throws(SternaError) -> JSONPointer {
+    guard let pointer = JSONPointer(try string()) else { throw error("is not a JSON pointer", expected: "for example \"/alarm/text\"") }
+    return pointer
+  }
+
+  /// Elements without complaint: empty where this is not an array.
+  fileprivate var elements: [JSONReader] { (try? array()) ?? [] }
+}
+
+/// The word with the fewest changed letters, when that is at most a third of them.
+func nearestWord(to word: String, in known: [String]) -> String? {
+  let a = Array(word.utf8)
+  let best = known.map { ($0, editDistance(a, Array($0.utf8))) }.min { $0.1 < $1.1 }
+  return best.flatMap { $0.1 <= max(2, a.count / 3) ? $0.0 : nil }
+}
+
+private func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
+  var row = Array(0...b.count)
+  for (i, x) in a.enumerated() {
+    var diagonal = row[0]
+    row[0] = i + 1
+    for (j, y) in b.enumerated() {
+      let above = row[j + 1]
+      row[j + 1] = min(diagonal + (x == y ? 0 : 1), above + 1, row[j] + 1)
+      diagonal = above
+    }
+  }
+  return row[b.count]
+}

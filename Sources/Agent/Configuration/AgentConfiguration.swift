@@ -1,0 +1,142 @@
+import Basics
+
+/// Everything an operator decides, checked: what is in here can be used without further questions.
+///
+/// `load(path:environment:)` reads it from one TOML file (`device-config/*.toml` show every key); the memberwise values here are the defaults.
+public struct AgentConfiguration: Sendable, Equatable {
+  /// Name of this agent in topics: `[a-z0-9-]`, 1 to 32 characters.
+  public var id = "gateway"
+  /// First levels of every topic, such as `sterna` or `plant/sterna`.
+  public var base = "sterna"
+  public var logLevel = LogLevel.info
+
+  public var mqtt = MQTT()
+  public var model = Model()
+  public var memory = Memory()
+  public var limits = Limits()
+  public var journal = Journal()
+  public var tasks: [Task] = []
+
+  public init() {}
+
+  /// How much the agent says on stderr.
+  public enum LogLevel: String, Sendable, CaseIterable { case debug, info, warning, error }
+
+  /// The broker and the session with it.
+  public struct MQTT: Sendable, Equatable {
+    public enum Version: String, Sendable, CaseIterable {
+      /// MQTT 5; 3.1.1 when the broker refuses it.
+      case auto
+      case v5 = "5"
+      case v311 = "3.1.1"
+    }
+
+    public var host = "127.0.0.1"
+    public var port = 1883
+    /// Nil: `sterna-<agent id>`. The broker keeps the session under this name, so it must not change between restarts.
+    public var clientID: String?
+    public var username: String?
+    public var password: String?
+    /// Seconds between signs of life.
+    public var keepAlive = 30
+    public var version = Version.auto
+    /// Seconds for which the broker keeps the session, with everything that arrives, while the agent is away.
+    public var sessionExpiry = 7 * 86_400
+    /// Topic filters of which a response topic must match at least one. Nil: `<base>/clients/+/replies/#`.
+    public var responseTopics: [String]?
+    /// Milliseconds until the first attempt to connect again; doubled after each failure up to `reconnectLongest`.
+    public var reconnectFirst = 1_000
+    public var reconnectLongest = 60_000
+    public var tls: TLS?
+
+    public init() {}
+  }
+
+  /// Transport security; all paths name PEM files.
+  public struct TLS: Sendable, Equatable {
+    /// Nil: the certificates of the operating system.
+    public var ca: String?
+    public var certificate: String?
+    public var key: String?
+
+    public init() {}
+  }
+
+  public struct Model: Sendable, Equatable {
+    public var path = ""
+    /// Nil: as many as there are cores that this process may use.
+    public var threads: Int?
+    /// Tokens; nil: what the model was made for, as far as the memory limit allows.
+    public var context: Int?
+    /// Storage of keys and values, `f16` or `f32`.
+    public var kv = "f16"
+
+    public init() {}
+  }
+
+  public struct Memory: Sendable, Equatable {
+    /// Bytes for keys and values of all running jobs together; nil: what one job at full context needs.
+    public var kvBytes: Int?
+
+    public init() {}
+  }
+
+  /// What a message or the queue may cost before the agent says no.
+  public struct Limits: Sendable, Equatable {
+    public var payloadBytes = 1 << 20
+    /// Jobs that wait or run.
+    public var queueJobs = 10_000
+    /// Payload bytes of those.
+    public var queueBytes = 64 << 20
+    /// Results on their way to the broker at the same time.
+    public var inFlight = 20
+
+    public init() {}
+  }
+
+  public struct Journal: Sendable, Equatable {
+    /// The SQLite file. Relative paths are taken from systemd's state directory where there is one, else from the working directory.
+    public var path = "journal.sqlite"
+    /// Seconds for which a finished job is remembered, so that a repeat gets the same answer.
+    public var keepSeconds = 86_400
+    /// The most finished jobs remembered, whatever their age.
+    public var keepJobs = 20_000
+
+    public init() {}
+  }
+
+  /// Binds input topics to a job and an output topic, so that a gateway works without anyone writing a client.
+  public struct Task: Sendable, Equatable {
+    public var name: String
+    /// `classify` or `extract`.
+    public var kind: String
+    /// Topic filters; wildcards allowed.
+    public var inputs: [String]
+    public var output: String
+    /// JSON pointer (RFC 6901) to the text inside a JSON payload; nil: the whole payload is the text.
+    public var text: JSONPointer?
+    /// JSON pointer to an id inside a JSON payload; nil: every message is a new job.
+    public var id: JSONPointer?
+    /// Members of the job besides `input`: `labels` or `fields`, `options`.
+    public var job: JSON.Object
+
+    public init(
+      name: String, kind: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, job: JSON.Object
+    ) {
+      self.name = name
+      self.kind = kind
+      self.inputs = inputs
+      self.output = output
+      self.text = text
+      self.id = id
+      self.job = job
+    }
+  }
+}
+
+extension AgentConfiguration {
+  /// The name under which the broker keeps the session.
+  public var clientID: String { mqtt.clientID ?? "sterna-\(id)" }
+  /// Which topics a response may go to.
+  public var allowedResponseTopics: [String] { mqtt.responseTopics ?? ["\(base)/clients/+/replies/#", "\(base)/clients/+/replies"] }
+}

@@ -1,0 +1,83 @@
+/// Names and patterns of topics, and who may be answered where.
+
+/// A subscription pattern: `+` stands for one level, a final `#` for all that follow (and for none).
+struct TopicFilter: Sendable, Equatable {
+  let text: String
+  private let levels: [Substring]
+
+  init(_ text: String) {
+    self.text = text
+    levels = text.split(separator: "/", omittingEmptySubsequences: false)
+  }
+
+  /// As the standard has it, and at most 256 bytes.
+  static func isValid(_ text: String) -> Bool {
+    guard (1...256).contains(text.utf8.count), !text.utf8.contains(0) else { return false }
+    let levels = text.split(separator: "/", omittingEmptySubsequences: false)
+    for (i, level) in levels.enumerated() {
+      if level.utf8.contains(UInt8(ascii: "#")), level != "#" || i != levels.count - 1 { return false }
+      if level.utf8.contains(UInt8(ascii: "+")), level != "+" { return false }
+    }
+    return true
+  }
+
+  func matches(_ topic: String) -> Bool {
+    let names = topic.split(separator: "/", omittingEmptySubsequences: false)
+    // Topics of the broker itself are never meant by a wildcard in the first place.
+    if topic.hasPrefix("$"), levels.first == "+" || levels.first == "#" { return false }
+    for (i, level) in levels.enumerated() {
+      if level == "#" { return true }
+      guard i < names.count, level == "+" || level == names[i] else { return false }
+    }
+    return levels.count == names.count
+  }
+}
+
+/// A topic that the agent itself may publish to: no wildcard, no `$`, no NUL, 1 to 256 bytes.
+func isPublishTopic(_ text: String) -> Bool {
+  (1...256).contains(text.utf8.count) && !text.hasPrefix("$")
+    && !text.utf8.contains { $0 == 0 || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") }
+}
+
+func isAgentID(_ text: String) -> Bool {
+  (1...32).contains(text.utf8.count) && text.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D }
+}
+
+/// Ids appear in topics, so their letters are few: A-Z a-z 0-9 . _ -
+func isJobID(_ text: String) -> Bool {
+  (1...64).contains(text.utf8.count)
+    && text.utf8.allSatisfy {
+      (0x61...0x7A).contains($0) || (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
+    }
+}
+
+/// All topics of one agent.
+struct Topics: Sendable {
+  let own: String
+  let jobs: String
+  let state: String
+  let info: String
+  let health: String
+  private let allowed: [TopicFilter]
+  private let listened: [TopicFilter]
+
+  init(_ configuration: AgentConfiguration) {
+    own = "\(configuration.base)/\(configuration.id)"
+    jobs = own + "/jobs/"
+    state = own + "/state"
+    info = own + "/info"
+    health = own + "/health"
+    allowed = configuration.allowedResponseTopics.map(TopicFilter.init)
+    listened = (["\(own)/jobs/+", "\(own)/request/#"] + configuration.tasks.flatMap(\.inputs)).map(TopicFilter.init)
+  }
+
+  func result(_ id: String) -> String { "\(own)/results/\(id)" }
+
+  /// Whether a client may have its answer sent to this topic. The agent may write where clients may not, so it must not be
+  /// talked into writing anywhere: only inside the allow list, never to its own topics or to one that it listens to, never to a
+  /// `/set` topic, with which devices are switched, nor to Home Assistant's discovery.
+  func allowsResponse(to topic: String) -> Bool {
+    isPublishTopic(topic) && allowed.contains { $0.matches(topic) } && !listened.contains { $0.matches(topic) }
+      && topic != own && !topic.hasPrefix(own + "/") && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/")
+  }
+}

@@ -1,0 +1,21 @@
+import Basics
+import Glibc
+
+/// The bytes of a regular file, at most `limit` of them.
+func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
+  let file = open(path, O_RDONLY | O_CLOEXEC)
+  guard file >= 0 else { throw SternaError(.io, "cannot be opened", at: path, cause: String(cString: strerror(errno))) }
+  defer { close(file) }
+  var bytes: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 16 << 10)
+  while true {
+    let count = read(file, &buffer, buffer.count)
+    if count < 0, errno == EINTR { continue }
+    guard count >= 0 else { throw SternaError(.io, "cannot be read", at: path, cause: String(cString: strerror(errno))) }
+    if count == 0 { return bytes }
+    bytes.append(contentsOf: buffer[..<count])
+    guard bytes.count <= limit else {
+      throw SternaError(.io, "is too long", at: path, expected: "at most \(limit) bytes")
+    }
+  }
+}
