@@ -1,0 +1,62 @@
+import Basics
+
+/// The codes of job errors. Clients switch on them, so none is ever renamed.
+extension SternaError.Code {
+  /// A job arrived as a retained message: it would run again with every subscription.
+  public static let retainedJob: Self = "retained_job"
+  public static let unknownProfile: Self = "unknown_profile"
+  public static let unknownTask: Self = "unknown_task"
+  /// The answer was not there in time.
+  public static let deadline: Self = "deadline"
+  /// The id was used before, with another payload.
+  public static let idConflict: Self = "id_conflict"
+  /// The job was of no use any more when its turn came.
+  public static let expired: Self = "expired"
+  public static let payloadTooLarge: Self = "payload_too_large"
+  /// The text and its answer do not fit the model's context.
+  public static let inputTooLong: Self = "input_too_long"
+  public static let contentType: Self = "content_type"
+  public static let noValidOutput: Self = "no_valid_output"
+  public static let rateLimited: Self = "rate_limited"
+  public static let cancelled: Self = "cancelled"
+  public static let `internal`: Self = "internal"
+  public static let queueFull: Self = "queue_full"
+  public static let modelNotReady: Self = "model_not_ready"
+  public static let draining: Self = "draining"
+  public static let storageFull: Self = "storage_full"
+  /// The job took the agent down with it, again and again.
+  public static let poisoned: Self = "poisoned"
+}
+
+extension SternaError.Code {
+  /// The HTTP status that says the same, for clients that bridge to HTTP.
+  public var httpStatus: Int {
+    switch self {
+    case .badJSON, .badField, .retainedJob, .unsupported: 400
+    case .unknownProfile, .unknownTask: 404
+    case .deadline: 408
+    case .idConflict: 409
+    case .expired: 410
+    case .payloadTooLarge, .inputTooLong: 413
+    case .contentType: 415
+    case .noValidOutput: 422
+    case .rateLimited: 429
+    case .cancelled: 499
+    case .queueFull, .modelNotReady, .draining: 503
+    case .storageFull: 507
+    case .poisoned: 508
+    default: 500
+    }
+  }
+
+  /// Whether the same job, sent again later, may succeed.
+  public var isRetryable: Bool {
+    switch self {
+    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .internal: true
+    default: false
+    }
+  }
+
+  /// What clients are told: the table above, and `internal` for everything from the layers below.
+  public var forClients: SternaError.Code { httpStatus == 500 ? .internal : self }
+}

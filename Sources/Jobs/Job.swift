@@ -1,0 +1,122 @@
+import Basics
+
+/// The two kinds of job, named as in the topics `jobs/classify` and `jobs/extract`.
+public enum JobTask: String, Sendable, CaseIterable {
+  case classify, extract
+}
+
+/// A job as a client sends it: a text, what is asked about it, and how.
+///
+/// `Job.parse` makes one from an MQTT payload and checks everything; a job made by hand is checked by `validate`.
+public struct Job: Sendable, Equatable {
+  /// What is asked about the text.
+  public enum Work: Sendable, Equatable {
+    case classify([Label])
+    case extract([Field])
+
+    public var task: JobTask {
+      switch self {
+      case .classify: .classify
+      case .extract: .extract
+      }
+    }
+  }
+
+  /// One answer on offer.
+  public struct Label: Sendable, Equatable {
+    /// As it appears in the result.
+    public var name: String
+    /// What the model is told about it, where the prompt template has a place for it.
+    public var description: String?
+
+    public init(_ name: String, description: String? = nil) {
+      self.name = name
+      self.description = description
+    }
+  }
+
+  /// One value to look for.
+  public struct Field: Sendable, Equatable {
+    /// What a value must be. Dates, enumerations, arrays and schemas get their places here.
+    public enum Kind: String, Sendable, CaseIterable {
+      /// Copied from the input.
+      case string
+      /// A decimal number that stands in the input.
+      case number
+      /// A number without a fraction that stands in the input.
+      case integer
+    }
+
+    /// As it appears in the result.
+    public var name: String
+    public var kind: Kind
+    public var description: String?
+
+    public init(_ name: String, kind: Kind = .string, description: String? = nil) {
+      self.name = name
+      self.kind = kind
+      self.description = description
+    }
+  }
+
+  /// How the job is to be answered. Defaults are what a client gets that sends no `options`.
+  public struct Options: Sendable, Equatable {
+    /// The most tokens an extraction may write; nil leaves it to the engine.
+    public var maxTokens: Int?
+    /// 0 (default) to 9; higher ones first.
+    public var priority = 0
+    /// How long the answer is of use, from the job's arrival on.
+    public var ttlMilliseconds: Int?
+    /// How many labels behind the best one are listed in `alternatives`; nil: no list (`scores` always has all of them).
+    public var alternatives: Int?
+    /// Whether an extraction says where its values stand in the input.
+    public var evidence = true
+    /// Whether the client wants an `accepted` message.
+    public var acknowledge = false
+    /// A best score under this is an abstention: `label` is null.
+    public var abstainBelow: Double?
+
+    public init() {}
+  }
+
+  /// Nil: the agent names it.
+  public var id: String?
+  public var input: String
+  public var work: Work
+  public var options: Options
+  /// The client's own, echoed in the result.
+  public var meta: JSON?
+
+  public var task: JobTask { work.task }
+
+  public init(id: String? = nil, input: String, work: Work, options: Options = Options(), meta: JSON? = nil) {
+    self.id = id
+    self.input = input
+    self.work = work
+    self.options = options
+    self.meta = meta
+  }
+}
+
+/// What a job may cost before it is refused. An operator can change every one of them.
+public struct JobLimits: Sendable, Equatable {
+  /// Bytes of the whole payload, refused before it is parsed.
+  public var payloadBytes = 1 << 20
+  /// UTF-8 bytes of `input`.
+  public var inputBytes = 64 << 10
+  /// Nesting of the payload.
+  public var depth = 32
+  public var labels = 1000
+  /// UTF-8 bytes of the name of a label or field.
+  public var nameBytes = 128
+  /// UTF-8 bytes of the description of a label or field.
+  public var descriptionBytes = 1024
+  public var fields = 64
+  public var metaBytes = 1024
+  /// The most that `options.max_tokens` may ask for.
+  public var maxTokens = 4096
+  /// The most that `options.ttl_ms` may ask for: thirty days.
+  public var ttlMilliseconds = 30 * 24 * 3600 * 1000
+
+  public init() {}
+}

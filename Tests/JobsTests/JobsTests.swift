@@ -1,4 +1,0 @@
-import Testing
-import Jobs
-
-@Test func moduleLoads() {}
