@@ -1,4 +1,4 @@
 import Testing
 import CTernary
 
-@Test func moduleLoads() {}
+@Test func moduleLoads() { #expect(ct_select(nil) != nil) }

@@ -1,0 +1,65 @@
+/* Which instruction sets this processor advertises, and which of them really work. */
+#include "ct_internal.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#if defined(__x86_64__)
+
+/* The register sets that the operating system saves (XCR0). Only valid where CPUID says OSXSAVE. */
+static uint64_t saved_state(void) {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t)high << 32 | low;
+}
+
+static void detect(bool *avx2, bool *avx512vnni) {
+  unsigned a, b, c, d;
+  *avx2 = *avx512vnni = false;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+  if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || !(c & bit_F16C)) return;
+  uint64_t state = saved_state();
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+  const uint64_t ymm = 0x6, zmm = 0xe6;
+  *avx2 = (b & bit_AVX2) && (state & ymm) == ymm;
+  *avx512vnni = *avx2 && (state & zmm) == zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512VL)
+    && (b & bit_AVX512DQ) && (c & bit_AVX512VNNI);
+}
+
+#endif
+
+size_t ct_available(const ct_kernels **list, size_t capacity) {
+  const ct_kernels *found[CT_KERNELS_MAX];
+  size_t count = 0;
+#if defined(__x86_64__)
+  bool avx2, avx512vnni;
+  detect(&avx2, &avx512vnni);  // their kernels follow
+#elif defined(__aarch64__)
+#endif
+  found[count++] = &ct_scalar_kernels;
+  for (size_t i = 0; i < count && i < capacity; i++) list[i] = found[i];
+  return count;
+}
+
+const ct_kernels *ct_select(const char *name) {
+  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  static enum { unknown, works, fails } states[CT_KERNELS_MAX];
+
+  const ct_kernels *list[CT_KERNELS_MAX];
+  size_t count = ct_available(list, CT_KERNELS_MAX);
+  const ct_kernels *chosen = NULL;
+  pthread_mutex_lock(&mutex);
+  for (size_t i = 0; i < count && chosen == NULL; i++) {
+    if (name != NULL && strcmp(name, list[i]->name) != 0) continue;
+    if (states[i] == unknown) states[i] = ct_self_test(list[i]) ? works : fails;
+    if (states[i] == works) chosen = list[i];
+  }
+  pthread_mutex_unlock(&mutex);
+  return chosen;
+}
