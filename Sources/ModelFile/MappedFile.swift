@@ -1,0 +1,39 @@
+import Basics
+import Glibc
+
+/// A regular file, mapped read-only for as long as this object lives.
+// @unchecked: the mapping is read-only and immutable for the object's life.
+public final class MappedFile: @unchecked Sendable {
+  public let path: String
+  public let bytes: UnsafeRawBufferPointer
+
+  /// - Throws: `io` when the file cannot be opened or mapped, or is not a regular file.
+  public init(_ path: String) throws(SternaError) {
+    func refused(_ message: String) -> SternaError {
+      SternaError(.io, message, at: path, cause: String(cString: strerror(errno)))
+    }
+    // O_NONBLOCK: opening a pipe must not wait for a writer. It means nothing for a regular file.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw refused("cannot open this file") }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw refused("cannot read the size of this file") }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw SternaError(.io, "this is not a regular file", at: path, remedy: "give the path of a file")
+    }
+    self.path = path
+    let count = Int(status.st_size)
+    guard count > 0 else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    guard let start = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
+      throw refused("cannot map this file (\(count) bytes)")
+    }
+    bytes = UnsafeRawBufferPointer(start: start, count: count)
+  }
+
+  deinit {
+    if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }
+  }
+}
