@@ -39,8 +39,15 @@ size_t ct_available(const ct_kernels **list, size_t capacity) {
   size_t count = 0;
 #if defined(__x86_64__)
   bool avx2, avx512vnni;
-  detect(&avx2, &avx512vnni);  // their kernels follow
+  detect(&avx2, &avx512vnni);
+  if (avx512vnni) found[count++] = &ct_avx512vnni_kernels;
+  if (avx2) found[count++] = &ct_avx2_kernels;
 #elif defined(__aarch64__)
+#if defined(__linux__)
+  const unsigned long asimddp = 1ul << 20;  // HWCAP_ASIMDDP
+  if (getauxval(AT_HWCAP) & asimddp) found[count++] = &ct_neon_dotprod_kernels;
+#endif
+  found[count++] = &ct_neon_kernels;
 #endif
   found[count++] = &ct_scalar_kernels;
   for (size_t i = 0; i < count && i < capacity; i++) list[i] = found[i];

@@ -7,7 +7,7 @@
 #include <string.h>
 
 // Odd counts on purpose: tails of units, of token groups and of 16 lanes. The columns pass every fold of the int16 sums.
-enum { row_blocks = 2, columns = 16 * 67, tokens = 15, rows = 16 * row_blocks, floats = 167 };
+enum { row_blocks = 2, columns = 16 * 37, tokens = 15, rows = 16 * row_blocks, floats = 167 };
 
 static _Thread_local sigjmp_buf *escape;
 
