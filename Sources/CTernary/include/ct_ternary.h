@@ -29,8 +29,8 @@ extern "C" {
 
 #pragma clang assume_nonnull begin
 
-/* One instruction set. */
-typedef struct ct_kernels {
+/* One instruction set. Constant tables of functions, so sharing them between threads is safe. */
+typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
   /* "avx512vnni", "avx2", "neon_dotprod", "neon" or "scalar". */
   const char *name;
 

@@ -1,4 +1,0 @@
-import Testing
-import CTernary
-
-@Test func moduleLoads() { #expect(ct_select(nil) != nil) }

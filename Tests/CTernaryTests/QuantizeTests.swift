@@ -1,0 +1,46 @@
+import CTernary
+import Testing
+
+@Suite struct QuantizeTests {
+  private func quantized(_ path: Path, _ x: [Float], padded: Int? = nil) -> (q: [Int8], sum: Int32, scale: Float) {
+    var q = [Int8](repeating: 77, count: max(x.count, padded ?? 0)), scale: Float = -1
+    let sum = path.kernels.quantize(x, &q, x.count, padded ?? x.count, &scale)
+    return (q, sum, scale)
+  }
+
+  @Test(arguments: Path.all)
+  func halvesRoundToEven(path: Path) {
+    let x: [Float] = [127, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 126.5, -126.5, 125.5, 0.49999997, 0.50000006, -127, 3.5, 4.5, -3.5, 63.5, 64.5]
+    let (q, sum, scale) = quantized(path, x)
+    #expect(scale == 1)
+    #expect(q == [127, 0, 2, 2, 0, -2, -2, 126, -126, 126, 0, 1, -127, 4, 4, -4, 64, 64])
+    #expect(sum == q.reduce(0) { $0 + Int32($1) })
+  }
+
+  @Test(arguments: Path.all)
+  func theScaleIsTakenFromTheLargestMagnitudeAndPaddingIsZero(path: Path) {
+    var random = SplitMix(5)
+    for n in [0, 1, 5, 16, 31, 160, 2560] {
+      var x = random.floats(n)
+      for place in [0, n / 2, n - 1] where n > 0 {
+        x[place] = -9
+        let (q, sum, scale) = quantized(path, x, padded: n + 24)
+        #expect(scale == Float(127) / 9)
+        for i in 0..<n { #expect(q[i] == Int8((x[i] * scale).rounded(.toNearestOrEven))) }
+        #expect(q[n...].allSatisfy { $0 == 0 })
+        #expect(sum == q.reduce(0) { $0 + Int32($1) })
+      }
+    }
+  }
+
+  @Test(arguments: Path.all)
+  func zerosTinyValuesAndValuesThatAreNotNumbersAreDefined(path: Path) {
+    let zeros = quantized(path, [Float](repeating: 0, count: 20))
+    #expect(zeros.q.allSatisfy { $0 == 0 } && zeros.sum == 0 && zeros.scale == 127 / Float(1e-5))
+    #expect(quantized(path, [5e-6, -5e-6]).q == [64, -64])  // 63.5, under the smallest scale's absmax
+    #expect(quantized(path, [.nan, 1, -1, .nan]).q == [0, 127, -127, 0])
+    let infinite = quantized(path, [.infinity, 1, -.infinity])
+    #expect(infinite.q == [0, 0, 0] && infinite.scale == 0 && infinite.sum == 0)
+    #expect(quantized(path, [.greatestFiniteMagnitude, 0]).q == [127, 0])
+  }
+}
