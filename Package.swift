@@ -39,7 +39,8 @@ let package = Package(
     .testTarget(name: "InferenceTests", dependencies: ["Inference"]),
     .testTarget(name: "DecodingTests", dependencies: ["Decoding"]),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"]),
-    .testTarget(name: "AgentTests", dependencies: ["Agent"]),
+    .executableTarget(name: "agent-test-helper", dependencies: ["Agent"], path: "Tests/AgentTestHelper"),
+    .testTarget(name: "AgentTests", dependencies: ["Agent", "agent-test-helper"]),
     .testTarget(name: "CommandTests", dependencies: ["sterna"]),
   ],
   swiftLanguageModes: [.v6]

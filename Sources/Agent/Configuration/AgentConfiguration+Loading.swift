@@ -1,5 +1,6 @@
 import Basics
 import Glibc
+import Jobs
 
 extension SternaError.Code {
   /// The configuration file cannot be used as it is.
@@ -70,9 +71,12 @@ extension AgentConfiguration {
     configuration.memory.kvBytes = try memory["kv_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 1...1_048_576) << 20 }
 
     let limits = root["limits"]
-    try limits.allow(["payload_kb", "queue_jobs", "queue_mb", "in_flight"])
+    try limits.allow(["payload_kb", "input_kb", "labels", "fields", "queue_jobs", "queue_mb", "in_flight"])
     // The packet limit told to the broker is 4 MiB: what is bigger never arrives, so the agent's own limit must be smaller.
-    if let kb = limits["payload_kb"].optional { configuration.limits.payloadBytes = try kb.int(in: 1...3072) << 10 }
+    if let kb = limits["payload_kb"].optional { configuration.limits.job.payloadBytes = try kb.int(in: 1...3072) << 10 }
+    if let kb = limits["input_kb"].optional { configuration.limits.job.inputBytes = try kb.int(in: 1...3072) << 10 }
+    if let labels = limits["labels"].optional { configuration.limits.job.labels = try labels.int(in: 2...10_000) }
+    if let fields = limits["fields"].optional { configuration.limits.job.fields = try fields.int(in: 1...1000) }
     if let jobs = limits["queue_jobs"].optional { configuration.limits.queueJobs = try jobs.int(in: 1...1_000_000) }
     if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) << 20 }
     if let inFlight = limits["in_flight"].optional { configuration.limits.inFlight = try inFlight.int(in: 1...1000) }
@@ -84,7 +88,7 @@ extension AgentConfiguration {
     if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
 
     if let tasks = root["tasks"].optional {
-      for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task)) }
+      for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task, configuration.limits.job)) }
     }
     for (i, task) in configuration.tasks.enumerated() where configuration.tasks[..<i].contains(where: { $0.name == task.name }) {
       throw root["tasks"].elements[i]["name"].error("is the name of another task already", expected: "a name of its own")
@@ -136,13 +140,12 @@ extension AgentConfiguration {
     }
   }
 
-  private static func readTask(_ reader: JSONReader) throws(SternaError) -> Task {
+  private static func readTask(_ reader: JSONReader, _ limits: JobLimits) throws(SternaError) -> Task {
     try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options"])
     let name = try reader["name"].string()
-    guard isJobID(name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
-    let kind = try reader["kind"].string()
-    guard let member = ["classify": "labels", "extract": "fields"][kind] else {
-      throw reader["kind"].error("is not a kind of job", expected: "\"classify\" or \"extract\"")
+    guard Job.isValid(id: name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
+    guard let kind = JobTask(rawValue: try reader["kind"].string()) else {
+      throw reader["kind"].error("is not a kind of job", expected: JobTask.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", "))
     }
     var inputs: [String] = []
     if case .array? = reader["input"].value {
@@ -150,16 +153,10 @@ extension AgentConfiguration {
     } else {
       inputs.append(try reader["input"].filter())
     }
-    let output = try reader["output"].topic()
-    let other = member == "labels" ? "fields" : "labels"
-    guard reader[other].value == nil else { throw reader[other].error("does not belong to kind = \"\(kind)\"", expected: member) }
-    guard reader[member].isPresent else { throw reader[member].error("is missing", expected: "an array, for kind = \"\(kind)\"") }
-    var job = JSON.Object()
-    job[member] = reader[member].value
-    job["options"] = reader["options"].value
     return Task(
-      name: name, kind: kind, inputs: inputs, output: output, text: try reader["text"].optional?.pointer(),
-      id: try reader["id"].optional?.pointer(), job: job)
+      name: name, inputs: inputs, output: try reader["output"].topic(), text: try reader["text"].optional?.pointer(),
+      id: try reader["id"].optional?.pointer(), work: try Job.Work.parse(reader, task: kind, limits: limits),
+      options: try Job.Options.parse(reader["options"], limits: limits))
   }
 
   // MARK: - What depends on more than one key
@@ -184,6 +181,13 @@ extension AgentConfiguration {
   private func checkTopics() throws(SternaError) {
     let own = "\(base)/\(id)"
     for (i, task) in tasks.enumerated() {
+      for input in task.inputs {
+        for topic in ["\(own)/results/x", "\(own)/state", "\(own)/info", "\(own)/health"] where TopicFilter(input).matches(topic) {
+          throw SternaError(
+            .badConfiguration, "would feed the agent's own messages back to it", at: "tasks[\(i)].input", expected: "a filter outside \(own)/#",
+            found: "\"\(input)\", which matches \(topic)")
+        }
+      }
       for filter in tasks.flatMap(\.inputs) + ["\(own)/jobs/+"] where TopicFilter(filter).matches(task.output) {
         throw SternaError(
           .badConfiguration, "would feed results back into the agent", at: "tasks[\(i)].output", expected: "a topic that no input matches",

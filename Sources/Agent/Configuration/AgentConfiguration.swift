@@ -1,4 +1,5 @@
 import Basics
+import Jobs
 
 /// Everything an operator decides, checked: what is in here can be used without further questions.
 ///
@@ -83,8 +84,9 @@ public struct AgentConfiguration: Sendable, Equatable {
 
   /// What a message or the queue may cost before the agent says no.
   public struct Limits: Sendable, Equatable {
-    public var payloadBytes = 1 << 20
-    /// Jobs that wait or run.
+    /// What one job may hold; `payloadBytes` among it.
+    public var job = JobLimits()
+    /// Jobs that wait or run, and finished ones whose result the broker does not have yet.
     public var queueJobs = 10_000
     /// Payload bytes of those.
     public var queueBytes = 64 << 20
@@ -108,8 +110,6 @@ public struct AgentConfiguration: Sendable, Equatable {
   /// Binds input topics to a job and an output topic, so that a gateway works without anyone writing a client.
   public struct Task: Sendable, Equatable {
     public var name: String
-    /// `classify` or `extract`.
-    public var kind: String
     /// Topic filters; wildcards allowed.
     public var inputs: [String]
     public var output: String
@@ -117,19 +117,21 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var text: JSONPointer?
     /// JSON pointer to an id inside a JSON payload; nil: every message is a new job.
     public var id: JSONPointer?
-    /// Members of the job besides `input`: `labels` or `fields`, `options`.
-    public var job: JSON.Object
+    /// What is asked about the text.
+    public var work: Job.Work
+    public var options: Job.Options
 
     public init(
-      name: String, kind: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, job: JSON.Object
+      name: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, work: Job.Work,
+      options: Job.Options = Job.Options()
     ) {
       self.name = name
-      self.kind = kind
       self.inputs = inputs
       self.output = output
       self.text = text
       self.id = id
-      self.job = job
+      self.work = work
+      self.options = options
     }
   }
 }

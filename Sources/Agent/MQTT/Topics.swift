@@ -43,14 +43,6 @@ func isAgentID(_ text: String) -> Bool {
   (1...32).contains(text.utf8.count) && text.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D }
 }
 
-/// Ids appear in topics, so their letters are few: A-Z a-z 0-9 . _ -
-func isJobID(_ text: String) -> Bool {
-  (1...64).contains(text.utf8.count)
-    && text.utf8.allSatisfy {
-      (0x61...0x7A).contains($0) || (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
-    }
-}
-
 /// All topics of one agent.
 struct Topics: Sendable {
   let own: String

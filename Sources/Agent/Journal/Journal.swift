@@ -1,0 +1,324 @@
+import Basics
+import Glibc
+
+/// What the agent has promised: accepted jobs, finished ones whose result the broker does not have yet, and finished ones that are
+/// remembered so that a repeat gets the same answer.
+///
+/// One SQLite table in arrival order: neighbours in time share pages, so a job costs few of them, and the oldest are found first when it
+/// is time to forget. Written with `synchronous=FULL`: what a transaction returned from survives a power cut. Used by the loop thread alone.
+final class Journal {
+  /// The layout below. Another number is refused, not guessed at.
+  static let version = 1
+
+  let path: String
+  private let database: Database
+  private let boot: Int
+  private var nextSequence: Int
+  /// Rows of finished jobs, for the bound on their number.
+  private(set) var rememberedJobs: Int
+
+  /// Opens the journal, or makes one.
+  ///
+  /// - Throws: `badFile` when it is damaged, `unsupported` when another version wrote it, `io` when another process uses it.
+  init(path: String) throws(SternaError) {
+    self.path = path
+    // SQLite gives its helper files the mode of the main one.
+    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard file >= 0 else {
+      throw SternaError(.io, "the journal cannot be opened", at: path, remedy: "check journal.path and its permissions", cause: String(cString: strerror(errno)))
+    }
+    fchmod(file, 0o600)
+    close(file)
+    database = try Database(path)
+    // The lock is held for good: two agents on one journal would answer jobs twice, and there is no shared-memory file to write.
+    try database.execute("PRAGMA locking_mode=EXCLUSIVE")
+    guard try database.text("PRAGMA journal_mode=WAL") == "wal" else { throw SternaError(.io, "the file system cannot hold a journal", at: path) }
+    try database.execute("PRAGMA synchronous=FULL; PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304; PRAGMA trusted_schema=OFF")
+    guard try database.text("PRAGMA quick_check(1)") == "ok" else { throw SternaError(.badFile, "the journal is damaged", at: path) }
+    let found = try database.int("PRAGMA user_version") ?? 0
+    let tables = try database.int("SELECT count(*) FROM sqlite_schema") ?? 0
+    guard found == Self.version || (found == 0 && tables == 0) else {
+      throw SternaError(
+        .unsupported, "another version of Sterna wrote this journal", at: path, expected: "version \(Self.version)", found: "version \(found)",
+        remedy: "run that version until the journal is empty, or move the file away")
+    }
+    if found == 0 { try Self.create(database) }
+    boot = try Self.thisBoot(database)
+    nextSequence = (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1
+    rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state != 0") ?? 0
+  }
+
+  private static func create(_ database: Database) throws(SternaError) {
+    try database.transaction { () throws(SternaError) in
+      try database.execute(
+        """
+        CREATE TABLE jobs(
+          seq INTEGER PRIMARY KEY,  -- arrival order
+          key BLOB NOT NULL,        -- 16 bytes, from the id and who chose it
+          id TEXT NOT NULL,
+          hash BLOB NOT NULL,       -- 16 bytes, of kind and payload
+          kind TEXT NOT NULL,
+          task TEXT,                -- name of the configured task; then payload is the message as it came
+          source TEXT,              -- topic that a task's message came from
+          payload BLOB,             -- until the job is finished
+          state INTEGER NOT NULL,   -- 0 accepted, 1 finished, 2 refused
+          attempt INTEGER NOT NULL,
+          priority INTEGER NOT NULL,
+          received INTEGER NOT NULL,  -- ms since 1970, as far as the clock can be trusted
+          boot INTEGER NOT NULL,      -- of which `uptime` counts
+          uptime INTEGER NOT NULL,    -- ms since boot, at arrival
+          ttl INTEGER,                -- ms
+          output TEXT NOT NULL,       -- topic of the result
+          response TEXT,              -- topic of the copy for the client
+          correlation BLOB,
+          finished INTEGER,
+          status TEXT, code TEXT,
+          result BLOB,                -- the payload as published: repeats are the same bytes
+          unsent INTEGER NOT NULL     -- 1 output, 2 response: not acknowledged by the broker yet
+        );
+        CREATE UNIQUE INDEX jobs_key ON jobs(key);
+        CREATE TABLE boots(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+        PRAGMA application_id=0x5354524E;
+        PRAGMA user_version=1;
+        """)
+    }
+  }
+
+  private static func thisBoot(_ database: Database) throws(SternaError) -> Int {
+    let id = Clock.bootID
+    if let known = try database.statement("SELECT n FROM boots WHERE id=?").rows(.text(id), read: { $0.int(0) }).first { return known }
+    return try database.transaction { () throws(SternaError) in
+      try database.execute("DELETE FROM boots WHERE n NOT IN (SELECT boot FROM jobs)")
+      try database.statement("INSERT INTO boots(id) VALUES(?)").run(.text(id))
+      return try database.int("SELECT max(n) FROM boots") ?? 0
+    }
+  }
+
+  /// All of `body` or nothing of it, on stable storage when this returns.
+  func transaction<Value>(_ body: () throws(SternaError) -> Value) throws(SternaError) -> Value {
+    let before = (nextSequence, rememberedJobs)
+    do { return try database.transaction(body) } catch {
+      (nextSequence, rememberedJobs) = before
+      throw error
+    }
+  }
+
+  /// Whether the disk takes writes again.
+  func probe() throws(SternaError) {
+    try transaction { () throws(SternaError) in try database.execute("PRAGMA user_version=\(Self.version)") }
+  }
+
+  /// Bytes on disk, the write-ahead log included.
+  var bytes: Int {
+    [path, path + "-wal"].reduce(0) { sum, name in
+      var status = stat()
+      return stat(name, &status) == 0 ? sum + Int(status.st_size) : sum
+    }
+  }
+}
+
+// MARK: - Entries
+
+extension Journal {
+  /// Which of a job's two messages the broker still lacks.
+  struct Unsent: OptionSet, Sendable {
+    let rawValue: Int
+    static let output = Unsent(rawValue: 1)
+    static let response = Unsent(rawValue: 2)
+  }
+
+  /// A job as it is written down on arrival.
+  struct Entry {
+    var key: [UInt8]
+    var id: String
+    var hash: [UInt8]
+    var kind: String
+    var task: String?
+    var source: String?
+    var payload: [UInt8]
+    var attempt = 1
+    var priority = 0
+    var received: Int
+    var uptime: Int
+    var ttl: Int?
+    var output: String
+    var response: String?
+    var correlation: [UInt8]?
+  }
+
+  /// A message that answers a job, and what goes with it.
+  struct Finished {
+    var status: String
+    var code: String?
+    var result: [UInt8]
+  }
+
+  /// What is known about an id.
+  struct Known {
+    var sequence: Int
+    var hash: [UInt8]
+    var isFinished: Bool
+  }
+
+  func find(key: [UInt8]) throws(SternaError) -> Known? {
+    try database.statement("SELECT seq, hash, state FROM jobs WHERE key=?").rows(.blob(key)) {
+      Known(sequence: $0.int(0), hash: $0.blob(1) ?? [], isFinished: $0.int(2) != 0)
+    }.first
+  }
+
+  /// Writes an accepted job down. Inside a transaction.
+  func accept(_ entry: Entry) throws(SternaError) -> Int {
+    try insert(entry, state: 0, finished: nil)
+  }
+
+  /// Writes a refusal down, which is forgotten as soon as the broker has it. Inside a transaction.
+  func refuse(_ entry: Entry, with finished: Finished) throws(SternaError) -> Int {
+    try insert(entry, state: 2, finished: finished)
+  }
+
+  private func insert(_ entry: Entry, state: Int, finished: Finished?) throws(SternaError) -> Int {
+    let sequence = nextSequence
+    let unsent: Unsent = finished == nil ? [] : Self.targets(response: entry.response)
+    try database.statement(
+      """
+      INSERT INTO jobs(seq, key, id, hash, kind, task, source, payload, state, attempt, priority, received, boot, uptime, ttl, output, response,
+        correlation, finished, status, code, result, unsent) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+      """
+    ).run(
+      .int(sequence), .blob(entry.key), .text(entry.id), .blob(entry.hash), .text(entry.kind), .init(entry.task), .init(entry.source),
+      finished == nil ? .blob(entry.payload) : .null, .int(state), .int(entry.attempt), .int(entry.priority), .int(entry.received), .int(boot),
+      .int(entry.uptime), .init(entry.ttl), .text(entry.output), .init(entry.response), .init(entry.correlation),
+      finished == nil ? .null : .int(entry.received), .init(finished?.status), .init(finished?.code), .init(finished?.result), .int(unsent.rawValue))
+    nextSequence += 1
+    if finished != nil { rememberedJobs += 1 }
+    return sequence
+  }
+
+  private static func targets(response: String?) -> Unsent { response == nil ? .output : [.output, .response] }
+
+  /// Writes the answer of an accepted job down; its payload is not needed any more. Inside a transaction.
+  ///
+  /// - Returns: which messages are to be sent.
+  func finish(_ sequence: Int, with finished: Finished, at time: Int) throws(SternaError) -> Unsent {
+    let unsent = try database.statement(
+      """
+      UPDATE jobs SET state=1, payload=NULL, finished=?, status=?, code=?, result=?, unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END
+      WHERE seq=? AND state=0 RETURNING unsent
+      """
+    ).rows(.int(time), .text(finished.status), .init(finished.code), .blob(finished.result), .int(sequence)) { Unsent(rawValue: $0.int(0)) }
+    rememberedJobs += unsent.count
+    return unsent.first ?? []
+  }
+
+  /// A repeat of a job may want its answer somewhere else than the first time. Inside a transaction.
+  func redirect(_ sequence: Int, response: String?, correlation: [UInt8]?) throws(SternaError) {
+    guard let response else { return }
+    try database.statement("UPDATE jobs SET response=?, correlation=? WHERE seq=?").run(.text(response), .init(correlation), .int(sequence))
+  }
+
+  /// Has the stored answer sent once more. Inside a transaction.
+  func resend(_ sequence: Int) throws(SternaError) {
+    try database.statement("UPDATE jobs SET unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END WHERE seq=?").run(.int(sequence))
+  }
+
+  /// The broker has this message. Inside a transaction.
+  func sent(_ sequence: Int, _ target: Unsent) throws(SternaError) {
+    try database.statement("UPDATE jobs SET unsent=unsent & ~? WHERE seq=?").run(.int(target.rawValue), .int(sequence))
+    // A refusal is not an answer to remember: the client may send the same id again, put right.
+    try database.statement("DELETE FROM jobs WHERE seq=? AND state=2 AND unsent=0").run(.int(sequence))
+  }
+
+  /// Forgets finished jobs that are old, or too many: a few at a time, so that it rides along with other writes. Inside a transaction.
+  func forget(olderThan limit: Int, keeping count: Int) throws(SternaError) {
+    let surplus = max(0, rememberedJobs - count)
+    let oldest = try database.statement("SELECT seq, finished FROM jobs WHERE state=1 AND unsent=0 ORDER BY seq LIMIT 16").rows { ($0.int(0), $0.int(1)) }
+    for (i, job) in oldest.enumerated() where i < surplus || job.1 < limit {
+      try database.statement("DELETE FROM jobs WHERE seq=?").run(.int(job.0))
+      rememberedJobs -= 1
+    }
+  }
+}
+
+// MARK: - After a start
+
+extension Journal {
+  /// What the queue needs to know about an accepted job.
+  struct Waiting {
+    var sequence: Int
+    var priority: Int
+    var bytes: Int
+    /// Milliseconds since boot at which the job is of no use any more.
+    var deadline: Int?
+  }
+
+  /// Accepted jobs, oldest first.
+  func waiting() throws(SternaError) -> [Waiting] {
+    let now = (uptime: Clock.uptime, wall: Clock.wall)
+    let boot = self.boot
+    return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received FROM jobs WHERE state=0 ORDER BY seq").rows {
+      var deadline: Int?
+      if let ttl = $0.optionalInt(3) {
+        // After a reboot only the wall clock tells how old a job is; one that runs backwards makes it young, never dead.
+        let age = $0.int(4) == boot ? now.uptime - $0.int(5) : max(0, now.wall - $0.int(6))
+        deadline = now.uptime + ttl - age
+      }
+      return Waiting(sequence: $0.int(0), priority: $0.int(1), bytes: $0.int(2), deadline: deadline)
+    }
+  }
+
+  /// Finished jobs with a message that the broker lacks, oldest first.
+  func unsent() throws(SternaError) -> [(sequence: Int, targets: Unsent)] {
+    try database.statement("SELECT seq, unsent FROM jobs WHERE unsent != 0 ORDER BY seq").rows { ($0.int(0), Unsent(rawValue: $0.int(1))) }
+  }
+
+  /// An accepted job.
+  func entry(_ sequence: Int) throws(SternaError) -> Entry? {
+    try database.statement(
+      "SELECT key, id, hash, kind, task, source, payload, attempt, priority, received, uptime, ttl, output, response, correlation FROM jobs WHERE seq=? AND state=0"
+    ).rows(.int(sequence)) {
+      Entry(
+        key: $0.blob(0) ?? [], id: $0.text(1) ?? "", hash: $0.blob(2) ?? [], kind: $0.text(3) ?? "", task: $0.text(4), source: $0.text(5),
+        payload: $0.blob(6) ?? [], attempt: $0.int(7), priority: $0.int(8), received: $0.int(9), uptime: $0.int(10), ttl: $0.optionalInt(11),
+        output: $0.text(12) ?? "", response: $0.text(13), correlation: $0.blob(14))
+    }.first
+  }
+
+  /// A message to publish.
+  struct Message {
+    var topic: String
+    var correlation: [UInt8]?
+    var status: String
+    var code: String?
+    var payload: [UInt8]
+  }
+
+  func message(_ sequence: Int, _ target: Unsent) throws(SternaError) -> Message? {
+    try database.statement("SELECT output, response, correlation, status, code, result FROM jobs WHERE seq=? AND state!=0").rows(.int(sequence)) {
+      Message(
+        topic: (target == .response ? $0.text(1) : $0.text(0)) ?? "", correlation: target == .response ? $0.blob(2) : nil,
+        status: $0.text(3) ?? "", code: $0.text(4), payload: $0.blob(5) ?? [])
+    }.first
+  }
+}
+
+// MARK: - Setting aside
+
+extension Journal {
+  /// Opens the journal; a damaged one is renamed, never deleted, and a fresh one takes its place.
+  ///
+  /// - Returns: the journal, and what happened to the old one, if anything did.
+  static func openOrReplace(path: String) throws(SternaError) -> (journal: Journal, setAside: SternaError?) {
+    do { return (try Journal(path: path), nil) } catch {
+      guard error.code == .badFile else { throw error }
+      let aside = "\(path).damaged-\(Clock.wall / 1000)"
+      for suffix in ["", "-wal", "-shm"] where access(path + suffix, F_OK) == 0 {
+        guard rename(path + suffix, aside + suffix) == 0 else {
+          throw SternaError(.io, "a damaged journal cannot be set aside", at: path, cause: String(cString: strerror(errno)))
+        }
+      }
+      var said = error
+      said.remedy = "kept as \(aside); jobs in it are not answered, unless their senders send them again"
+      return (try Journal(path: path), said)
+    }
+  }
+}

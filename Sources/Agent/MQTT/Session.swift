@@ -1,0 +1,323 @@
+import Basics
+import CMosquitto
+import Glibc
+import Jobs
+
+/// One connection to a broker, through libmosquitto, driven by the caller's own poll loop on one thread.
+///
+/// The order of calls is what the agent's guarantee rests on. With `mosquitto_threaded_set(true)` the library only *queues* the
+/// acknowledgement of a message that `read` delivers; `write` puts it on the wire. Between the two the caller stores the messages. If that
+/// fails it drops the session without calling `write`: the broker has no acknowledgement and delivers again.
+///
+/// A session serves one connection. After it a new one is made, so that no acknowledgement and no half-sent message survives in the
+/// library's memory: what must survive is in the journal.
+final class Session {
+  /// Bytes of the largest packet that the broker may send. Bigger than the agent's own limit, so that it can answer what is over that.
+  static let maximumPacket = 4 << 20
+
+  struct Will: Sendable {
+    var topic: String
+    var payload: [UInt8]
+  }
+
+  /// A message as it arrived.
+  struct Incoming {
+    var topic: String
+    /// Empty when `size` is over the limit.
+    var payload: [UInt8] = []
+    var size: Int
+    var isRetained: Bool
+    var responseTopic: String?
+    var correlation: [UInt8]?
+    /// Seconds until the message is of no use.
+    var expiry: Int?
+    /// Of the subscriptions that this message belongs to; empty where the broker does not say (MQTT 3.1.1).
+    var subscriptions: [Int] = []
+    /// The `id` member of a payload that was too large to keep.
+    var idOfOversized: String?
+  }
+
+  /// A message to send.
+  struct Outgoing {
+    var topic: String
+    var payload: [UInt8]
+    var isRetained = false
+    var responseTopic: String?
+    var correlation: [UInt8]?
+    var expiry: Int?
+    var properties: [(name: String, value: String)] = []
+  }
+
+  /// What the library reported since the last look.
+  struct Events {
+    /// CONNACK: 0, or a refusal (MQTT 5 reason codes from 128 on, 3.1.1 codes 1 to 5).
+    var connected: Int32?
+    /// Publications that the broker may have unacknowledged.
+    var receiveMaximum: Int?
+    var messages: [Incoming] = []
+    /// Bytes of `messages`.
+    var bytes = 0
+    var published: [(message: Int32, reason: Int32)] = []
+    /// Granted QoS, or refusals from 128 on.
+    var subscribed: [(message: Int32, granted: [Int32])] = []
+    /// The broker's reason for ending the connection.
+    var disconnected: Int32?
+  }
+
+  let version: AgentConfiguration.MQTT.Version
+  private(set) var events = Events()
+  private let handle: OpaquePointer
+  private let payloadLimit: Int
+  /// Packets seen so far; the library says nothing else about whether `mosquitto_loop_read` found one.
+  private var packets = 0
+
+  private static let library: Void = { mosquitto_lib_init() }()
+
+  /// - Parameters:
+  ///   - version: `.v5` or `.v311`.
+  ///   - payloadLimit: bytes; payloads over it are not kept.
+  init(
+    _ configuration: AgentConfiguration.MQTT, clientID: String, version: AgentConfiguration.MQTT.Version, will: Will?, payloadLimit: Int
+  ) throws(SternaError) {
+    _ = Self.library
+    guard let handle = mosquitto_new(clientID, configuration.sessionExpiry == 0, nil) else {
+      throw SternaError(.io, "no MQTT session could be made", cause: String(cString: strerror(errno)))
+    }
+    self.handle = handle
+    self.version = version
+    self.payloadLimit = payloadLimit
+    mosquitto_user_data_set(handle, Unmanaged.passUnretained(self).toOpaque())
+    mosquitto_threaded_set(handle, true)
+    mosquitto_int_option(handle, MOSQ_OPT_PROTOCOL_VERSION, version == .v5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311)
+    mosquitto_int_option(handle, MOSQ_OPT_RECEIVE_MAXIMUM, 100)
+    mosquitto_int_option(handle, MOSQ_OPT_TCP_NODELAY, 1)
+    if let username = configuration.username {
+      try Self.check(mosquitto_username_pw_set(handle, username, configuration.password), "user name and password")
+    }
+    if let tls = configuration.tls {
+      try Self.check(mosquitto_tls_set(handle, tls.ca, tls.ca == nil ? "/etc/ssl/certs" : nil, tls.certificate, tls.key, nil), "mqtt.tls")
+    }
+    if let will {
+      try Self.check(mosquitto_will_set(handle, will.topic, Int32(will.payload.count), will.payload, 1, true), "the last will")
+    }
+    setCallbacks()
+  }
+
+  /// Closes the socket without a farewell: queued acknowledgements are lost, and the broker publishes the will.
+  deinit { mosquitto_destroy(handle) }
+
+  private static func check(_ code: Int32, _ what: String) throws(SternaError) {
+    guard code != MOSQ_ERR_SUCCESS.rawValue else { return }
+    throw SternaError(.io, "\(what): the MQTT library refused", cause: text(code))
+  }
+
+  /// The library's words for one of its codes.
+  static func text(_ code: Int32) -> String {
+    code == MOSQ_ERR_ERRNO.rawValue ? String(cString: strerror(errno)) : String(cString: mosquitto_strerror(code))
+  }
+}
+
+// MARK: - Driving it
+
+extension Session {
+  /// Looks the host up, connects and queues CONNECT. Takes as long as the network takes, so it belongs on a thread of its own; nothing
+  /// else may use the session meanwhile.
+  ///
+  /// - Returns: nil, or why not.
+  func connect(_ configuration: AgentConfiguration.MQTT) -> String? {
+    var properties: OpaquePointer?
+    defer { mosquitto_property_free_all(&properties) }
+    if version == .v5 {
+      mosquitto_property_add_int32(&properties, Int32(MQTT_PROP_SESSION_EXPIRY_INTERVAL.rawValue), UInt32(configuration.sessionExpiry))
+      mosquitto_property_add_int32(&properties, Int32(MQTT_PROP_MAXIMUM_PACKET_SIZE.rawValue), UInt32(Self.maximumPacket))
+    }
+    errno = 0
+    let code = mosquitto_connect_bind_v5(handle, configuration.host, Int32(configuration.port), Int32(configuration.keepAlive), nil, properties)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+  }
+
+  var socket: Int32 { mosquitto_socket(handle) }
+  var wantsToWrite: Bool { mosquitto_want_write(handle) }
+
+  /// Reads the packets that are there, into `events`: at most `messages` of them or `bytes`, and none behind a CONNACK, so that what has
+  /// to be said first can be.
+  ///
+  /// - Returns: nil, or why the connection is over.
+  func read(messages: Int, bytes: Int) -> String? {
+    while events.messages.count < messages, events.bytes < bytes {
+      let before = packets
+      let code = mosquitto_loop_read(handle, 1)
+      guard code == MOSQ_ERR_SUCCESS.rawValue else { return Self.text(code) }
+      if packets == before || events.connected != nil { return nil }
+    }
+    return nil
+  }
+
+  /// Writes what is queued: acknowledgements, publications.
+  func write() -> String? {
+    let code = mosquitto_loop_write(handle, 1)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+  }
+
+  /// Keep-alive; to be called once a second.
+  func tick() -> String? {
+    let code = mosquitto_loop_misc(handle)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+  }
+
+  /// What happened since the last call.
+  func takeEvents() -> Events {
+    defer { events = Events() }
+    return events
+  }
+
+  /// Subscribes with QoS 1.
+  ///
+  /// - Parameters:
+  ///   - options: MQTT 5 subscription options besides the QoS; 3.1.1 has none.
+  ///   - identifier: comes back with every message of this subscription (MQTT 5), from 1.
+  func subscribe(_ filter: String, options: UInt32 = 0, identifier: Int = 1) {
+    guard version == .v5 else {
+      mosquitto_subscribe(handle, nil, filter, 1)
+      return
+    }
+    var properties: OpaquePointer?
+    defer { mosquitto_property_free_all(&properties) }
+    mosquitto_property_add_varint(&properties, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), UInt32(identifier))
+    mosquitto_subscribe_v5(handle, nil, filter, 1, Int32(options), properties)
+  }
+
+  /// Queues a message with QoS 1.
+  ///
+  /// - Returns: the number that its acknowledgement will carry, or the library's error.
+  func publish(_ message: Outgoing) -> Result<Int32, MosquittoError> {
+    var properties: OpaquePointer?
+    defer { mosquitto_property_free_all(&properties) }
+    if version == .v5 {
+      mosquitto_property_add_byte(&properties, Int32(MQTT_PROP_PAYLOAD_FORMAT_INDICATOR.rawValue), 1)
+      mosquitto_property_add_string(&properties, Int32(MQTT_PROP_CONTENT_TYPE.rawValue), "application/json")
+      if let topic = message.responseTopic {
+        mosquitto_property_add_string(&properties, Int32(MQTT_PROP_RESPONSE_TOPIC.rawValue), topic)
+      }
+      if let correlation = message.correlation, let count = UInt16(exactly: correlation.count) {
+        mosquitto_property_add_binary(&properties, Int32(MQTT_PROP_CORRELATION_DATA.rawValue), correlation, count)
+      }
+      if let expiry = message.expiry.flatMap({ UInt32(exactly: $0) }) {
+        mosquitto_property_add_int32(&properties, Int32(MQTT_PROP_MESSAGE_EXPIRY_INTERVAL.rawValue), expiry)
+      }
+      for property in message.properties {
+        mosquitto_property_add_string_pair(&properties, Int32(MQTT_PROP_USER_PROPERTY.rawValue), property.name, property.value)
+      }
+    }
+    var number: Int32 = 0
+    let code = mosquitto_publish_v5(
+      handle, &number, message.topic, Int32(message.payload.count), message.payload, 1, message.isRetained, properties)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? .success(number) : .failure(MosquittoError(code: code))
+  }
+
+  struct MosquittoError: Error {
+    var code: Int32
+    var text: String { Session.text(code) }
+    /// The broker's limit on packets is smaller than this message.
+    var isOversize: Bool { code == MOSQ_ERR_OVERSIZE_PACKET.rawValue || code == MOSQ_ERR_PAYLOAD_SIZE.rawValue }
+  }
+
+  /// Queues the farewell: the broker drops the will.
+  func disconnect() {
+    mosquitto_disconnect_v5(handle, 0, nil)
+  }
+}
+
+// MARK: - Callbacks
+
+/// All run inside `read`, on the caller's thread, and only take notes.
+extension Session {
+  private func setCallbacks() {
+    func session(_ pointer: UnsafeMutableRawPointer?) -> Session? {
+      pointer.map { Unmanaged<Session>.fromOpaque($0).takeUnretainedValue() }
+    }
+    mosquitto_log_callback_set(handle) { _, me, _, _ in session(me)?.packets += 1 }
+    mosquitto_connect_v5_callback_set(handle) { _, me, code, _, properties in
+      guard let me = session(me) else { return }
+      me.events.connected = code
+      var maximum: UInt16 = 0
+      if mosquitto_property_read_int16(properties, Int32(MQTT_PROP_RECEIVE_MAXIMUM.rawValue), &maximum, false) != nil {
+        me.events.receiveMaximum = Int(maximum)
+      }
+    }
+    mosquitto_disconnect_v5_callback_set(handle) { _, me, code, _ in session(me)?.events.disconnected = code }
+    mosquitto_publish_v5_callback_set(handle) { _, me, number, reason, _ in session(me)?.events.published.append((number, reason)) }
+    mosquitto_subscribe_v5_callback_set(handle) { _, me, number, count, granted, _ in
+      let granted = (0..<Int(count)).compactMap { granted?[$0] }
+      session(me)?.events.subscribed.append((number, granted))
+    }
+    mosquitto_message_v5_callback_set(handle) { _, me, message, properties in
+      guard let me = session(me), let message else { return }
+      me.receive(message.pointee, properties)
+    }
+  }
+
+  private func receive(_ message: mosquitto_message, _ properties: OpaquePointer?) {
+    guard let topic = message.topic else { return }
+    let payload = UnsafeRawBufferPointer(start: message.payload, count: message.payload == nil ? 0 : Int(message.payloadlen))
+    var incoming = Incoming(topic: String(cString: topic), size: payload.count, isRetained: message.retain)
+    if payload.count <= payloadLimit { incoming.payload = [UInt8](payload) } else { incoming.idOfOversized = topLevelID(in: payload) }
+    if let properties {
+      var text: UnsafeMutablePointer<CChar>?
+      if mosquitto_property_read_string(properties, Int32(MQTT_PROP_RESPONSE_TOPIC.rawValue), &text, false) != nil, let text {
+        incoming.responseTopic = String(cString: text)
+        free(text)
+      }
+      var data: UnsafeMutableRawPointer?
+      var count: UInt16 = 0
+      if mosquitto_property_read_binary(properties, Int32(MQTT_PROP_CORRELATION_DATA.rawValue), &data, &count, false) != nil, let data {
+        incoming.correlation = [UInt8](UnsafeRawBufferPointer(start: data, count: Int(count)))
+        free(data)
+      }
+      var seconds: UInt32 = 0
+      if mosquitto_property_read_int32(properties, Int32(MQTT_PROP_MESSAGE_EXPIRY_INTERVAL.rawValue), &seconds, false) != nil {
+        incoming.expiry = Int(seconds)
+      }
+      var next: OpaquePointer? = properties
+      var skip = false
+      while let from = next {
+        var identifier: UInt32 = 0
+        next = mosquitto_property_read_varint(from, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), &identifier, skip)
+        if next != nil { incoming.subscriptions.append(Int(identifier)) }
+        skip = true
+      }
+    }
+    events.bytes += incoming.payload.count
+    events.messages.append(incoming)
+  }
+}
+
+/// The `id` of a JSON object without parsing it: a payload over the limit is refused unread, but its sender should learn which one it was.
+func topLevelID(in bytes: UnsafeRawBufferPointer) -> String? {
+  var depth = 0
+  var at = 0
+  var name: Range<Int>?
+  while at < bytes.count {
+    switch bytes[at] {
+    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+    case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+    case UInt8(ascii: ","): name = nil
+    case UInt8(ascii: "\""):
+      let start = at + 1
+      at = start
+      while at < bytes.count, bytes[at] != UInt8(ascii: "\"") { at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1 }
+      guard at < bytes.count, depth == 1 else { break }
+      if let known = name {
+        if bytes[known].elementsEqual("id".utf8) {
+          let id = String(decoding: bytes[start..<at], as: UTF8.self)
+          return Job.isValid(id: id) ? id : nil
+        }
+      } else {
+        name = start..<at
+      }
+    default: break
+    }
+    at += 1
+  }
+  return nil
+}

@@ -1,0 +1,36 @@
+import Glibc
+import Synchronization
+
+/// SIGTERM and SIGINT: the first asks the agent to stop, the second ends the process at once.
+enum Signals {
+  // Both are touched by a signal handler, so they are plain atomics, initialised without any code running.
+  private static let count = Atomic<Int32>(0)
+  private static let descriptor = Atomic<Int32>(-1)
+
+  static var stopRequested: Bool { count.load(ordering: .acquiring) > 0 }
+
+  /// From now on signals ring `wake`.
+  static func install(_ wake: Wake) {
+    _ = stopRequested  // initialises both before a handler can run
+    descriptor.store(wake.descriptor, ordering: .releasing)
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = { signal in
+      if Signals.count.add(1, ordering: .acquiringAndReleasing).newValue > 1 { _exit(128 + signal) }
+      var one: UInt64 = 1
+      _ = write(Signals.descriptor.load(ordering: .acquiring), &one, 8)
+    }
+    sigemptyset(&action.sa_mask)
+    action.sa_flags = SA_RESTART
+    sigaction(SIGTERM, &action, nil)
+    sigaction(SIGINT, &action, nil)
+    signal(SIGPIPE, SIG_IGN)
+  }
+
+  /// Back to the usual meaning; `wake` may go.
+  static func uninstall() {
+    signal(SIGTERM, SIG_DFL)
+    signal(SIGINT, SIG_DFL)
+    descriptor.store(-1, ordering: .releasing)
+    count.store(0, ordering: .releasing)
+  }
+}

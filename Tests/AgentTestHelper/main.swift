@@ -1,0 +1,33 @@
+import Agent
+import Basics
+import Glibc
+import Jobs
+
+// An agent in a process of its own, for tests that kill it. Usage: agent-test-helper CONFIG GATE
+// Its engine answers as soon as the file GATE exists, with the first label and a score of one.
+
+final class GatedEngine: JobRunner {
+  let model = ModelIdentity(name: "gated", sha256: String(repeating: "0", count: 64))
+  let gate: String
+
+  init(gate: String) { self.gate = gate }
+
+  func run(_ job: Job, control: RunControl) -> Outcome {
+    while access(gate, F_OK) != 0 {
+      if control.shouldStop?() == true { return Outcome(.failure(SternaError(.cancelled, "stopped"))) }
+      usleep(5000)
+    }
+    guard case .classify(let labels) = job.work else { return Outcome(.failure(SternaError(.unsupported, "only classify"))) }
+    return Outcome(.success(.classification(.init(scores: labels.map { ($0.name, $0.name == labels[0].name ? 1 : 0) }, best: 0))))
+  }
+}
+
+guard CommandLine.arguments.count == 3 else { exit(64) }
+let gate = CommandLine.arguments[2]
+do {
+  let configuration = try AgentConfiguration.load(path: CommandLine.arguments[1], environment: [:])
+  try Agent(configuration: configuration) { GatedEngine(gate: gate) }.run()
+} catch {
+  print(error)
+  exit(1)
+}

@@ -1,4 +1,0 @@
-import Testing
-import Agent
-
-@Test func moduleLoads() {}
