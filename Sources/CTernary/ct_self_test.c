@@ -13,7 +13,7 @@ static _Thread_local sigjmp_buf *escape;
 
 static void on_illegal_instruction(int number) {
   if (escape != NULL) siglongjmp(*escape, 1);
-  // Not ours: another thread's. Its instruction runs again, under the default action.
+  // Not ours: another thread's. Its instruction runs again and ends the process, as it would have without us.
   signal(number, SIG_DFL);
 }
 

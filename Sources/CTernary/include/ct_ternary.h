@@ -14,7 +14,7 @@
  *   Float results are bit-identical on every instruction set: 16 lanes, a fixed tree of sums that depends only on n, no
  *   fused multiply-add, an exponential of our own. Only the bits of a NaN may differ.
  *
- * No function allocates, takes a lock (except ct_select) or keeps state; all may be called from any number of threads.
+ * No function allocates, or takes a lock or keeps state (except ct_select and ct_self_test); all may be called from any number of threads.
  * Pointers need the alignment of their element only, except where a function says more. n may be 0.
  */
 #pragma once
