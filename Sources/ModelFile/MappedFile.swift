@@ -33,6 +33,17 @@ public final class MappedFile: @unchecked Sendable {
     bytes = UnsafeRawBufferPointer(start: start, count: count)
   }
 
+  /// Takes the pages of a range out of this process's memory; they are read again when they are touched. For passes over files
+  /// larger than memory.
+  /// - Parameter range: of bytes from the beginning of the file.
+  func release(_ range: Range<Int>) {
+    let page = max(sysconf(Int32(_SC_PAGESIZE)), 4096)
+    let first = (max(range.lowerBound, 0) + page - 1) / page * page
+    let last = min(range.upperBound, bytes.count) / page * page
+    guard first < last, let start = bytes.baseAddress else { return }
+    madvise(UnsafeMutableRawPointer(mutating: start + first), last - first, MADV_DONTNEED)
+  }
+
   deinit {
     if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }
   }

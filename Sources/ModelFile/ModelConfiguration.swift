@@ -1,3 +1,5 @@
+import Basics
+
 /// What a model *is*: shapes and constants, no weights. Read from `config.json` when a model is packed, and from GGUF metadata when
 /// a packed file is opened; both go through `validate()`, so no number here is ever beyond the limits below.
 public struct ModelConfiguration: Sendable, Equatable {
@@ -15,11 +17,10 @@ public struct ModelConfiguration: Sendable, Equatable {
     /// Llama 3.1: frequencies are divided by `factor` where the wavelength is longer than originalContext / lowFrequency, kept where it
     /// is shorter than originalContext / highFrequency, and blended between.
     case llama3(factor: Float, lowFrequency: Float, highFrequency: Float, originalContext: Int)
-    /// YaRN. A nil `attentionFactor` means that it follows from `factor`, `mscale` and `mscaleAllDimensions` as `transformers` computes it.
-    /// `truncate`: the two correction bounds are rounded to whole dimensions (the default everywhere but in a few models).
-    case yarn(
-      factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float?, mscale: Float?,
-      mscaleAllDimensions: Float?, truncate: Bool)
+    /// YaRN: frequencies are divided by `factor` where fewer than `betaSlow` rotations fit into originalContext, kept where more than
+    /// `betaFast` do, blended between; cosines and sines are multiplied by `attentionFactor`. `truncate`: the two bounds are rounded
+    /// outward to whole dimensions.
+    case yarn(factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float, truncate: Bool)
   }
 
   /// "bitnet" or "llama"; what decides which tensors there must be.
@@ -80,4 +81,73 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var querySize: Int { queryHeads * headSize }
   /// Width of all key (or value) heads together.
   public var kvSize: Int { kvHeads * headSize }
+}
+
+extension ModelConfiguration {
+  /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
+  public enum Limits {
+    public static let vocabulary = 1...1 << 20
+    public static let hidden = 1...65_536
+    public static let blocks = 1...1024
+    public static let heads = 1...4096
+    /// Rotary embedding turns pairs, so head sizes are even as well.
+    public static let headSize = 2...1024
+    public static let feedForward = 1...1 << 18
+    public static let context = 1...10_000_000
+  }
+
+  /// Checks every number against the limits and against each other.
+  /// - Throws: `badField` naming the property.
+  public func validate() throws(SternaError) {
+    func within(_ value: Int, _ range: ClosedRange<Int>, _ name: String) throws(SternaError) {
+      guard range.contains(value) else {
+        throw SternaError(.badField, "is out of range", at: name, expected: "\(range.lowerBound) to \(range.upperBound)", found: "\(value)")
+      }
+    }
+    func within(_ value: Float, _ range: ClosedRange<Float>, _ name: String) throws(SternaError) {
+      guard range.contains(value) else {  // false for NaN
+        throw SternaError(.badField, "is out of range", at: name, expected: "\(range.lowerBound) to \(range.upperBound)", found: "\(value)")
+      }
+    }
+    try within(vocabularySize, Limits.vocabulary, "vocabulary size")
+    try within(hiddenSize, Limits.hidden, "hidden size")
+    try within(blockCount, Limits.blocks, "number of blocks")
+    try within(queryHeads, Limits.heads, "number of query heads")
+    try within(kvHeads, Limits.heads, "number of key-value heads")
+    try within(headSize, Limits.headSize, "head size")
+    try within(feedForwardSize, Limits.feedForward, "feed-forward size")
+    try within(contextLength, Limits.context, "context length")
+    try within(querySize, 1...Limits.feedForward.upperBound, "width of all query heads")
+    guard headSize % 2 == 0 else { throw SternaError(.badField, "is odd, but rotary embedding needs pairs", at: "head size", found: "\(headSize)") }
+    guard queryHeads % kvHeads == 0 else {
+      throw SternaError(
+        .badField, "is not a multiple of the number of key-value heads", at: "number of query heads", found: "\(queryHeads) and \(kvHeads)")
+    }
+    try within(normEpsilon, 1e-20...1, "norm epsilon")
+    if let linearNormEpsilon { try within(linearNormEpsilon, 1e-20...1, "epsilon of the norms in front of linears") }
+    try within(ropeTheta, 1.5...1e12, "rope theta")
+    switch ropeScaling {
+    case .none: break
+    case .llama3(let factor, let low, let high, let context):
+      try within(factor, 1...1e6, "rope factor")
+      try within(low, 1e-3...1e6, "rope low frequency factor")
+      try within(high, 1e-3...1e6, "rope high frequency factor")
+      guard low < high else {
+        throw SternaError(.badField, "is not below the high frequency factor", at: "rope low frequency factor", found: "\(low) and \(high)")
+      }
+      try within(context, Limits.context, "rope original context")
+    case .yarn(let factor, let context, let fast, let slow, let attention, _):
+      try within(factor, 1...1e6, "rope factor")
+      try within(context, Limits.context, "rope original context")
+      try within(fast, 1e-3...1e6, "rope beta fast")
+      try within(slow, 1e-3...1e6, "rope beta slow")
+      try within(attention, 1e-3...1e3, "rope attention factor")
+    }
+    for id in endOfText + [beginOfText].compactMap({ $0 }) where id < 0 || Int(id) >= vocabularySize {
+      throw SternaError(.badField, "is not a token of the vocabulary", at: "begin or end of text", expected: "0 to \(vocabularySize - 1)", found: "\(id)")
+    }
+    guard endOfText.count <= 64 else {
+      throw SternaError(.badField, "there are too many end-of-text tokens", at: "end of text", expected: "at most 64", found: "\(endOfText.count)")
+    }
+  }
 }

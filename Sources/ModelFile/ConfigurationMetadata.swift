@@ -1,0 +1,128 @@
+import Basics
+
+// The configuration as GGUF metadata: the standard keys where there are such, `sterna.` keys for the rest. docs/format.md lists them.
+
+extension ModelConfiguration {
+  /// All keys, in the order of a packed file.
+  func metadata() -> [(key: String, value: GGUFValue)] {
+    let a = architecture
+    func number(_ value: Int) -> GGUFValue { .uint32(UInt32(clamping: value)) }
+    var keys: [(key: String, value: GGUFValue)] = [
+      ("\(a).vocab_size", number(vocabularySize)),
+      ("\(a).context_length", number(contextLength)),
+      ("\(a).embedding_length", number(hiddenSize)),
+      ("\(a).block_count", number(blockCount)),
+      ("\(a).feed_forward_length", number(feedForwardSize)),
+      ("\(a).attention.head_count", number(queryHeads)),
+      ("\(a).attention.head_count_kv", number(kvHeads)),
+      ("\(a).attention.key_length", number(headSize)),
+      ("\(a).attention.value_length", number(headSize)),
+      ("\(a).attention.layer_norm_rms_epsilon", .float32(normEpsilon)),
+      ("\(a).rope.dimension_count", number(headSize)),
+      ("\(a).rope.freq_base", .float32(ropeTheta)),
+    ]
+    switch ropeScaling {
+    case .none: keys.append(("\(a).rope.scaling.type", .string("none")))
+    case .llama3(let factor, let low, let high, let context):
+      keys += [
+        ("\(a).rope.scaling.type", .string("llama3")), ("\(a).rope.scaling.factor", .float32(factor)),
+        ("\(a).rope.scaling.original_context_length", number(context)),
+        ("sterna.rope.low_frequency_factor", .float32(low)), ("sterna.rope.high_frequency_factor", .float32(high)),
+      ]
+    case .yarn(let factor, let context, let fast, let slow, let attention, let truncate):
+      keys += [
+        ("\(a).rope.scaling.type", .string("yarn")), ("\(a).rope.scaling.factor", .float32(factor)),
+        ("\(a).rope.scaling.original_context_length", number(context)),
+        ("\(a).rope.scaling.yarn_beta_fast", .float32(fast)), ("\(a).rope.scaling.yarn_beta_slow", .float32(slow)),
+        ("sterna.rope.attention_factor", .float32(attention)), ("sterna.rope.truncate", .bool(truncate)),
+      ]
+    }
+    keys.append(("sterna.activation", .string(activation.rawValue)))
+    keys.append(("sterna.sub_norms", .bool(hasSubNorms)))
+    keys.append(("sterna.tied_head", .bool(tiedHead)))
+    if let linearNormEpsilon { keys.append(("sterna.linear_norm_epsilon", .float32(linearNormEpsilon))) }
+    if let beginOfText { keys.append(("tokenizer.ggml.bos_token_id", .uint32(UInt32(bitPattern: beginOfText)))) }
+    if let first = endOfText.first { keys.append(("tokenizer.ggml.eos_token_id", .uint32(UInt32(bitPattern: first)))) }
+    keys.append(("sterna.end_of_text", .array(.int32(endOfText))))
+    return keys
+  }
+
+  /// Reads what `metadata()` wrote, and validates it.
+  /// - Throws: `badFile` or `badField` naming the key.
+  init(_ metadata: MetadataReader) throws(SternaError) {
+    let a = try metadata.string("general.architecture")
+    guard a == "bitnet" || a == "llama" else {
+      throw SternaError(.unsupported, "this architecture is not supported", at: "key general.architecture", expected: "bitnet or llama", found: a)
+    }
+    let scaling: RopeScaling
+    switch try metadata.string("\(a).rope.scaling.type") {
+    case "none": scaling = .none
+    case "llama3":
+      scaling = .llama3(
+        factor: try metadata.float("\(a).rope.scaling.factor"), lowFrequency: try metadata.float("sterna.rope.low_frequency_factor"),
+        highFrequency: try metadata.float("sterna.rope.high_frequency_factor"),
+        originalContext: try metadata.int("\(a).rope.scaling.original_context_length"))
+    case "yarn":
+      scaling = .yarn(
+        factor: try metadata.float("\(a).rope.scaling.factor"),
+        originalContext: try metadata.int("\(a).rope.scaling.original_context_length"),
+        betaFast: try metadata.float("\(a).rope.scaling.yarn_beta_fast"), betaSlow: try metadata.float("\(a).rope.scaling.yarn_beta_slow"),
+        attentionFactor: try metadata.float("sterna.rope.attention_factor"), truncate: try metadata.bool("sterna.rope.truncate"))
+    case let other:
+      throw SternaError(
+        .unsupported, "this scaling of rotary embedding is not supported", at: "key \(a).rope.scaling.type", expected: "none, llama3 or yarn", found: other)
+    }
+    let activationName = try metadata.string("sterna.activation")
+    guard let activation = Activation(rawValue: activationName) else {
+      throw SternaError(.unsupported, "this activation function is not supported", at: "key sterna.activation", expected: "silu or relu2", found: activationName)
+    }
+    let headSize = try metadata.int("\(a).attention.key_length")
+    for key in ["\(a).attention.value_length", "\(a).rope.dimension_count"] {
+      let other = try metadata.int(key)
+      guard other == headSize else { throw SternaError(.unsupported, "differs from the key length", at: "key \(key)", expected: "\(headSize)", found: "\(other)") }
+    }
+    self.init(
+      architecture: a, name: try metadata.string("general.name"),
+      vocabularySize: try metadata.int("\(a).vocab_size"), hiddenSize: try metadata.int("\(a).embedding_length"),
+      blockCount: try metadata.int("\(a).block_count"), queryHeads: try metadata.int("\(a).attention.head_count"),
+      kvHeads: try metadata.int("\(a).attention.head_count_kv"), headSize: headSize,
+      feedForwardSize: try metadata.int("\(a).feed_forward_length"), contextLength: try metadata.int("\(a).context_length"),
+      normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
+      linearNormEpsilon: metadata.has("sterna.linear_norm_epsilon") ? try metadata.float("sterna.linear_norm_epsilon") : nil,
+      activation: activation, ropeTheta: try metadata.float("\(a).rope.freq_base"), ropeScaling: scaling,
+      hasSubNorms: try metadata.bool("sterna.sub_norms"), tiedHead: try metadata.bool("sterna.tied_head"),
+      beginOfText: metadata.has("tokenizer.ggml.bos_token_id") ? try metadata.token("tokenizer.ggml.bos_token_id") : nil,
+      endOfText: try metadata.tokens("sterna.end_of_text"))
+    try validate()
+  }
+}
+
+/// Metadata of a GGUF file, read by people who expect certain types.
+struct MetadataReader {
+  let values: [String: GGUFValue]
+
+  func has(_ key: String) -> Bool { values[key] != nil }
+
+  private func read<T>(_ key: String, _ expected: String, _ get: (GGUFValue) -> T?) throws(SternaError) -> T {
+    guard let value = values[key] else { throw SternaError(.badFile, "is missing", at: "key \(key)", expected: expected) }
+    guard let result = get(value) else { throw SternaError(.badFile, "has the wrong type or value", at: "key \(key)", expected: expected, found: value.kind) }
+    return result
+  }
+
+  func string(_ key: String) throws(SternaError) -> String { try read(key, "a string") { $0.string } }
+  func bool(_ key: String) throws(SternaError) -> Bool { try read(key, "a bool") { $0.bool } }
+  func int(_ key: String) throws(SternaError) -> Int { try read(key, "an integer") { $0.int } }
+  func float(_ key: String) throws(SternaError) -> Float { try read(key, "a float32") { $0.float } }
+  func strings(_ key: String) throws(SternaError) -> [String] { try read(key, "an array of strings") { $0.strings } }
+  func ints(_ key: String) throws(SternaError) -> [Int] { try read(key, "an array of integers") { $0.ints } }
+  func floats(_ key: String) throws(SternaError) -> [Float] { try read(key, "an array of float32") { $0.floats } }
+  func token(_ key: String) throws(SternaError) -> Int32 { try read(key, "a token") { $0.int.flatMap { Int32(exactly: $0) } } }
+  func tokens(_ key: String) throws(SternaError) -> [Int32] {
+    try read(key, "an array of tokens") { value in
+      value.ints.flatMap { ints in
+        let tokens = ints.compactMap { Int32(exactly: $0) }
+        return tokens.count == ints.count ? tokens : nil
+      }
+    }
+  }
+}

@@ -1,0 +1,127 @@
+import Basics
+
+/// What `config.json` of a hub folder says: the model, and how its ternary weights are stored.
+struct HubConfiguration {
+  /// How checkpoints of the `bitnet` quantiser mean their weights.
+  struct Quantization: Equatable {
+    /// `bitlinear`: the product is divided by `weight_scale`. `autobitlinear`: it is multiplied.
+    var dividesByScale: Bool
+    /// Weights are stored as float masters and made ternary by the reader.
+    var online: Bool
+  }
+
+  var model: ModelConfiguration
+  var quantization: Quantization
+
+  /// - Parameters:
+  ///   - config: of `config.json`.
+  ///   - generation: of `generation_config.json`, which may name more tokens that end a text.
+  init(_ config: JSONReader, generation: JSONReader? = nil, name: String) throws(SternaError) {
+    let architecture = try config["model_type"].string()
+    guard architecture == "bitnet" || architecture == "llama" else {
+      throw SternaError(.unsupported, "this kind of model is not supported", at: "model_type", expected: "bitnet or llama", found: architecture)
+    }
+    for key in ["attention_bias", "mlp_bias"] {
+      if let bias = config[key].optional, try bias.bool() { throw SternaError(.unsupported, "linears with a bias are not supported", at: key, found: "true") }
+    }
+    let hiddenSize = try config["hidden_size"].int(in: ModelConfiguration.Limits.hidden)
+    let queryHeads = try config["num_attention_heads"].int(in: ModelConfiguration.Limits.heads)
+    let headSize: Int
+    if let given = config["head_dim"].optional {
+      headSize = try given.int(in: ModelConfiguration.Limits.headSize)
+    } else {
+      guard hiddenSize % queryHeads == 0 else {
+        throw SternaError(.badField, "is not a multiple of num_attention_heads, and there is no head_dim", at: "hidden_size", found: "\(hiddenSize) and \(queryHeads)")
+      }
+      headSize = hiddenSize / queryHeads
+    }
+    let contextLength = try config["max_position_embeddings"].int(in: ModelConfiguration.Limits.context)
+    let rope = try HubRope(config, architecture: architecture, contextLength: contextLength)
+    let (quantization, linearNormEpsilon) = try Self.quantization(config["quantization_config"])
+
+    model = ModelConfiguration(
+      architecture: architecture, name: name,
+      vocabularySize: try config["vocab_size"].int(in: ModelConfiguration.Limits.vocabulary),
+      hiddenSize: hiddenSize,
+      blockCount: try config["num_hidden_layers"].int(in: ModelConfiguration.Limits.blocks),
+      queryHeads: queryHeads,
+      kvHeads: try config["num_key_value_heads"].optional?.int(in: ModelConfiguration.Limits.heads) ?? queryHeads,
+      headSize: headSize,
+      feedForwardSize: try config["intermediate_size"].int(in: ModelConfiguration.Limits.feedForward),
+      contextLength: contextLength,
+      normEpsilon: Float(try config["rms_norm_eps"].double()),
+      linearNormEpsilon: linearNormEpsilon,
+      activation: try Self.activation(config["hidden_act"]),
+      ropeTheta: rope.theta, ropeScaling: rope.scaling,
+      hasSubNorms: architecture == "bitnet",
+      tiedHead: try config["tie_word_embeddings"].optional?.bool() ?? false,
+      beginOfText: try Self.tokens(config["bos_token_id"]).first,
+      endOfText: try Self.tokens(config["eos_token_id"]))
+    if let more = generation?["eos_token_id"] {
+      for id in try Self.tokens(more) where !model.endOfText.contains(id) { model.endOfText.append(id) }
+    }
+    self.quantization = quantization
+    try model.validate()
+  }
+
+  /// Published checkpoints of one family differ in this, and some engines guess: a wrong guess gives fluent nonsense.
+  private static func activation(_ field: JSONReader) throws(SternaError) -> ModelConfiguration.Activation {
+    guard field.isPresent else {
+      throw SternaError(
+        .badField, "the model does not say which activation function it was trained with", at: "hidden_act", expected: "silu or relu2", found: "nothing",
+        remedy: "add hidden_act to config.json as the model's authors give it (relu2 for BitNet b1.58 2B4T, silu for Llama and Falcon)")
+    }
+    let name = try field.string()
+    guard let activation = ModelConfiguration.Activation(rawValue: name) else {
+      throw SternaError(.unsupported, "this activation function is not supported", at: "hidden_act", expected: "silu or relu2", found: name)
+    }
+    return activation
+  }
+
+  /// Null, a token, or several.
+  private static func tokens(_ field: JSONReader) throws(SternaError) -> [Int32] {
+    guard field.isPresent else { return [] }
+    let range = 0...Int(Int32.max)
+    guard case .array? = field.value else { return [Int32(try field.int(in: range))] }
+    var ids: [Int32] = []
+    for element in try field.array(count: 0...64) {
+      let id = Int32(try element.int(in: range))
+      if !ids.contains(id) { ids.append(id) }
+    }
+    return ids
+  }
+
+  /// How the weights are stored, and the epsilon of the norms in front of linears where there are such.
+  private static func quantization(_ field: JSONReader) throws(SternaError) -> (Quantization, linearNormEpsilon: Float?) {
+    guard field.isPresent else {
+      throw SternaError(
+        .unsupported, "this model is not ternary, or does not say so", at: "quantization_config", expected: "quant_method bitnet", found: "nothing",
+        remedy: "Sterna does not make models ternary: take a checkpoint that was trained so")
+    }
+    func choice(_ name: String, _ allowed: [String], otherwise: String?) throws(SternaError) -> String {
+      guard field[name].isPresent || otherwise == nil else { return otherwise ?? "" }
+      let found = try field[name].string()
+      guard allowed.contains(found) else {
+        throw SternaError(.unsupported, "is not supported", at: field[name].path, expected: allowed.joined(separator: " or "), found: found)
+      }
+      return found
+    }
+    _ = try choice("quant_method", ["bitnet"], otherwise: nil)
+    let linear = try choice("linear_class", ["bitlinear", "autobitlinear"], otherwise: "bitlinear")
+    let mode = try choice("quantization_mode", ["offline", "online"], otherwise: "offline")
+    guard linear == "autobitlinear" || mode == "offline" else {
+      throw SternaError(
+        .unsupported, "online quantisation exists for autobitlinear only", at: field["quantization_mode"].path, found: "online with linear_class bitlinear")
+    }
+    if let kept = field["modules_to_not_convert"].optional {
+      for module in try kept.array() where try module.string() != "lm_head" {
+        throw SternaError(.unsupported, "only the head may be kept out of the ternary linears", at: module.path, expected: "lm_head", found: try module.string())
+      }
+    }
+    var epsilon: Float?
+    if let uses = field["use_rms_norm"].optional, try uses.bool() {
+      epsilon = Float(try field["rms_norm_eps"].optional?.double() ?? 1e-6)
+    }
+    return (Quantization(dividesByScale: linear == "bitlinear", online: mode == "online"), epsilon)
+  }
+}

@@ -1,0 +1,121 @@
+import Basics
+
+/// Finds the weights of a packed file. The names, types, shapes and sizes are those of the plan, or the file is refused: what the file
+/// says about shapes is compared, never used.
+struct PackedWeights {
+  let gguf: GGUFFile
+  let configuration: ModelConfiguration
+  private let tableStorage: EmbeddingTable.Storage
+  private let scales: [String: Float]
+
+  init(_ gguf: GGUFFile, _ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) {
+    self.gguf = gguf
+    self.configuration = configuration
+    let embedding = ModelPart.embedding.ggufName
+    guard let type = gguf.tensor(embedding)?.type else { throw SternaError(.badFile, "is missing", at: "tensor \(embedding)") }
+    guard let storage = EmbeddingTable.Storage(type) else {
+      throw SternaError(.badFile, "has an unexpected type", at: "tensor \(embedding)", expected: "F32, F16 or Q8_0", found: type.label)
+    }
+    guard storage != .q8 || configuration.hiddenSize % 32 == 0 else {
+      throw SternaError(.badFile, "has rows that are no whole number of blocks", at: "tensor \(embedding)")
+    }
+    tableStorage = storage
+    let plan = configuration.plan()
+    scales = try Self.scales(plan, metadata)
+    try Self.check(gguf, plan, storage)
+  }
+
+  /// The table of ternary matrices must be exactly the plan's.
+  private static func scales(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: Float] {
+    let names = try metadata.strings(PackedFormat.Key.ternaryName)
+    let layouts = try metadata.strings(PackedFormat.Key.ternaryLayout)
+    let rowCounts = try metadata.ints(PackedFormat.Key.ternaryRows)
+    let columnCounts = try metadata.ints(PackedFormat.Key.ternaryColumns)
+    let scales = try metadata.floats(PackedFormat.Key.ternaryScale)
+    let matrices = plan.filter { if case .ternary = $0.kind { true } else { false } }
+    for (key, count) in [
+      (PackedFormat.Key.ternaryName, names.count), (PackedFormat.Key.ternaryLayout, layouts.count), (PackedFormat.Key.ternaryRows, rowCounts.count),
+      (PackedFormat.Key.ternaryColumns, columnCounts.count), (PackedFormat.Key.ternaryScale, scales.count),
+    ] where count != matrices.count {
+      throw SternaError(.badFile, "does not have one element a ternary matrix", at: "key \(key)", expected: "\(matrices.count)", found: "\(count)")
+    }
+    var byName: [String: Float] = [:]
+    for (i, planned) in matrices.enumerated() {
+      func wrong(_ key: String, _ expected: String, _ found: String, _ code: SternaError.Code = .badFile) -> SternaError {
+        SternaError(code, "is not what this model must have", at: "key \(key)[\(i)], of tensor \(planned.name)", expected: expected, found: found)
+      }
+      guard case .ternary(let rows, let columns) = planned.kind else { continue }
+      guard names[i] == planned.name else { throw wrong(PackedFormat.Key.ternaryName, planned.name, names[i]) }
+      guard layouts[i] == TernaryMatrix.Layout.fast.rawValue else {
+        throw wrong(PackedFormat.Key.ternaryLayout, TernaryMatrix.Layout.fast.rawValue, layouts[i], .unsupported)
+      }
+      guard rowCounts[i] == rows else { throw wrong(PackedFormat.Key.ternaryRows, "\(rows)", "\(rowCounts[i])") }
+      guard columnCounts[i] == columns else { throw wrong(PackedFormat.Key.ternaryColumns, "\(columns)", "\(columnCounts[i])") }
+      guard scales[i].isFinite, scales[i] > 0 else { throw wrong(PackedFormat.Key.ternaryScale, "a positive number", "\(scales[i])") }
+      byName[planned.name] = scales[i]
+    }
+    return byName
+  }
+
+  /// Every planned tensor is there in its form; whatever else there is, is a section.
+  private static func check(_ gguf: GGUFFile, _ plan: [PlannedTensor], _ storage: EmbeddingTable.Storage) throws(SternaError) {
+    var planned: Set<String> = []
+    for tensor in plan {
+      let (type, shape) = PackedFormat.storage(tensor.kind, table: storage)
+      guard let found = gguf.tensor(tensor.name) else { throw SternaError(.badFile, "is missing", at: "tensor \(tensor.name)") }
+      guard found.type == type, found.shape == shape else {
+        throw SternaError(
+          .badFile, "does not have the form that this architecture must have", at: "tensor \(tensor.name)", expected: "\(type.label) \(shape)",
+          found: "\(found.type.label) \(found.shape)")
+      }
+      planned.insert(tensor.name)
+    }
+    for tensor in gguf.tensors where !planned.contains(tensor.name) {
+      guard tensor.name.hasPrefix(PackedFormat.sectionPrefix), tensor.type == .i8, tensor.shape.count == 1 else {
+        throw SternaError(.badFile, "does not belong to a model of this architecture", at: "tensor \(tensor.name)", found: "\(tensor.type.label) \(tensor.shape)")
+      }
+    }
+  }
+
+  func weights() throws(SternaError) -> ModelWeights {
+    var blocks: [BlockWeights] = []
+    blocks.reserveCapacity(configuration.blockCount)
+    for i in 0..<configuration.blockCount {
+      blocks.append(
+        BlockWeights(
+          attentionNorm: try vector(.block(i, .attentionNorm)),
+          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value), output: try matrix(i, .output),
+          attentionSubNorm: configuration.hasSubNorms ? try vector(.block(i, .attentionSubNorm)) : nil,
+          feedForwardNorm: try vector(.block(i, .feedForwardNorm)),
+          gate: try matrix(i, .gate), up: try matrix(i, .up), down: try matrix(i, .down),
+          feedForwardSubNorm: configuration.hasSubNorms ? try vector(.block(i, .feedForwardSubNorm)) : nil))
+    }
+    return ModelWeights(
+      embedding: try table(.embedding), blocks: blocks, finalNorm: try vector(.finalNorm), head: configuration.tiedHead ? nil : try table(.head))
+  }
+
+  /// The beginning of a tensor's data. Its size was checked above.
+  private func base(_ part: ModelPart) throws(SternaError) -> (UnsafeRawPointer, GGUFFile.Tensor) {
+    guard let tensor = gguf.tensor(part.ggufName), let base = gguf.bytes(of: tensor).baseAddress else {
+      throw SternaError(.badFile, "is missing", at: "tensor \(part.ggufName)")
+    }
+    return (base, tensor)
+  }
+
+  private func vector(_ part: ModelPart) throws(SternaError) -> FloatVector {
+    let (base, tensor) = try base(part)
+    return FloatVector(pointer: base.assumingMemoryBound(to: Float.self), count: tensor.shape[0])
+  }
+
+  private func table(_ part: ModelPart) throws(SternaError) -> EmbeddingTable {
+    EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0)
+  }
+
+  private func matrix(_ block: Int, _ linear: Linear) throws(SternaError) -> TernaryMatrix {
+    let part = ModelPart.block(block, .linear(linear))
+    let (rows, columns) = linear.shape(configuration)
+    return TernaryMatrix(
+      layout: .fast, rows: rows, columns: columns, codes: try base(part).0.assumingMemoryBound(to: UInt8.self), scale: .tensor(scales[part.ggufName] ?? 0),
+      inputNorm: configuration.linearNormEpsilon == nil ? nil : try vector(.block(block, .inputNorm(linear))))
+  }
+}

@@ -1,0 +1,133 @@
+/// The tensors that a model *must* have, by its configuration: what the packer writes, in this order, and what a packed file is
+/// checked against. No shape of a file is ever believed beyond this.
+struct PlannedTensor: Equatable {
+  enum Kind: Equatable {
+    /// Float32 values.
+    case vector(Int)
+    case ternary(rows: Int, columns: Int)
+    /// One row a token.
+    case table(rows: Int, columns: Int)
+  }
+
+  let part: ModelPart
+  let kind: Kind
+
+  /// The name in a GGUF file.
+  var name: String { part.ggufName }
+}
+
+/// A place in a model, independent of the names that different formats give it.
+enum ModelPart: Hashable {
+  case embedding, head, finalNorm
+  case block(Int, BlockPart)
+}
+
+enum BlockPart: Hashable {
+  case attentionNorm, attentionSubNorm, feedForwardNorm, feedForwardSubNorm
+  case linear(Linear)
+  /// The norm in front of a linear.
+  case inputNorm(Linear)
+}
+
+enum Linear: CaseIterable, Hashable {
+  case query, key, value, output, gate, up, down
+
+  /// (rows, columns) = (outputs, inputs)
+  func shape(_ c: ModelConfiguration) -> (rows: Int, columns: Int) {
+    switch self {
+    case .query: (c.querySize, c.hiddenSize)
+    case .key, .value: (c.kvSize, c.hiddenSize)
+    case .output: (c.hiddenSize, c.querySize)
+    case .gate, .up: (c.feedForwardSize, c.hiddenSize)
+    case .down: (c.hiddenSize, c.feedForwardSize)
+    }
+  }
+}
+
+extension ModelConfiguration {
+  /// All tensors of a model of this configuration, in the order of a packed file.
+  func plan() -> [PlannedTensor] {
+    var plan = [PlannedTensor(part: .embedding, kind: .table(rows: vocabularySize, columns: hiddenSize))]
+    func add(_ block: Int, _ part: BlockPart, _ kind: PlannedTensor.Kind) {
+      plan.append(PlannedTensor(part: .block(block, part), kind: kind))
+    }
+    func linear(_ block: Int, _ linear: Linear) {
+      let (rows, columns) = linear.shape(self)
+      if linearNormEpsilon != nil { add(block, .inputNorm(linear), .vector(columns)) }
+      add(block, .linear(linear), .ternary(rows: rows, columns: columns))
+    }
+    for block in 0..<blockCount {
+      add(block, .attentionNorm, .vector(hiddenSize))
+      linear(block, .query)
+      linear(block, .key)
+      linear(block, .value)
+      if hasSubNorms { add(block, .attentionSubNorm, .vector(querySize)) }
+      linear(block, .output)
+      add(block, .feedForwardNorm, .vector(hiddenSize))
+      linear(block, .gate)
+      linear(block, .up)
+      if hasSubNorms { add(block, .feedForwardSubNorm, .vector(feedForwardSize)) }
+      linear(block, .down)
+    }
+    plan.append(PlannedTensor(part: .finalNorm, kind: .vector(hiddenSize)))
+    if !tiedHead { plan.append(PlannedTensor(part: .head, kind: .table(rows: vocabularySize, columns: hiddenSize))) }
+    return plan
+  }
+}
+
+extension ModelPart {
+  var ggufName: String {
+    switch self {
+    case .embedding: "token_embd.weight"
+    case .head: "output.weight"
+    case .finalNorm: "output_norm.weight"
+    case .block(let i, .attentionNorm): "blk.\(i).attn_norm.weight"
+    case .block(let i, .attentionSubNorm): "blk.\(i).attn_sub_norm.weight"
+    case .block(let i, .feedForwardNorm): "blk.\(i).ffn_norm.weight"
+    case .block(let i, .feedForwardSubNorm): "blk.\(i).ffn_sub_norm.weight"
+    case .block(let i, .linear(let linear)): "blk.\(i).\(linear.ggufName).weight"
+    case .block(let i, .inputNorm(let linear)): "blk.\(i).\(linear.ggufName).input_norm"
+    }
+  }
+
+  /// The name in a hub folder of the `llama` and `bitnet` kind.
+  var hubName: String {
+    switch self {
+    case .embedding: "model.embed_tokens.weight"
+    case .head: "lm_head.weight"
+    case .finalNorm: "model.norm.weight"
+    case .block(let i, .attentionNorm): "model.layers.\(i).input_layernorm.weight"
+    case .block(let i, .attentionSubNorm): "model.layers.\(i).self_attn.attn_sub_norm.weight"
+    case .block(let i, .feedForwardNorm): "model.layers.\(i).post_attention_layernorm.weight"
+    case .block(let i, .feedForwardSubNorm): "model.layers.\(i).mlp.ffn_sub_norm.weight"
+    case .block(let i, .linear(let linear)): "model.layers.\(i).\(linear.hubName).weight"
+    case .block(let i, .inputNorm(let linear)): "model.layers.\(i).\(linear.hubName).rms_norm.weight"
+    }
+  }
+}
+
+extension Linear {
+  fileprivate var ggufName: String {
+    switch self {
+    case .query: "attn_q"
+    case .key: "attn_k"
+    case .value: "attn_v"
+    case .output: "attn_output"
+    case .gate: "ffn_gate"
+    case .up: "ffn_up"
+    case .down: "ffn_down"
+    }
+  }
+
+  fileprivate var hubName: String {
+    switch self {
+    case .query: "self_attn.q_proj"
+    case .key: "self_attn.k_proj"
+    case .value: "self_attn.v_proj"
+    case .output: "self_attn.o_proj"
+    case .gate: "mlp.gate_proj"
+    case .up: "mlp.up_proj"
+    case .down: "mlp.down_proj"
+    }
+  }
+}

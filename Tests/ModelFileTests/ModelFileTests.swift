@@ -1,4 +1,0 @@
-import Testing
-import ModelFile
-
-@Test func moduleLoads() {}
