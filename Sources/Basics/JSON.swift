@@ -37,7 +37,7 @@ public enum JSON: Sendable, Equatable {
   /// Members in the order in which they were written. Names are unique: the parser refuses duplicates.
   public struct Object: Sendable, Equatable, ExpressibleByDictionaryLiteral {
     public private(set) var members: [(name: String, value: JSON)] = []
-    private var index: [String: Int] = [:]
+    private var index: [ExactName: Int] = [:]
 
     public init() {}
     public init(dictionaryLiteral elements: (String, JSON)...) {
@@ -47,23 +47,35 @@ public enum JSON: Sendable, Equatable {
     public var count: Int { members.count }
     /// The value of a member. Setting nil removes it; setting a new name appends it.
     public subscript(name: String) -> JSON? {
-      get { index[name].map { members[$0].value } }
+      get { index[ExactName(name)].map { members[$0].value } }
       set {
-        switch (index[name], newValue) {
+        switch (index[ExactName(name)], newValue) {
         case (let at?, let value?): members[at].value = value
         case (nil, let value?):
-          index[name] = members.count
+          index[ExactName(name)] = members.count
           members.append((name, value))
         case (let at?, nil):
           members.remove(at: at)
-          index = Dictionary(uniqueKeysWithValues: members.enumerated().map { ($1.name, $0) })
+          index = Dictionary(uniqueKeysWithValues: members.enumerated().map { (ExactName($1.name), $0) })
         case (nil, nil): break
         }
       }
     }
 
     public static func == (a: Object, b: Object) -> Bool {
-      a.count == b.count && zip(a.members, b.members).allSatisfy { $0.name == $1.name && $0.value == $1.value }
+      a.count == b.count && zip(a.members, b.members).allSatisfy { $0.name.utf8.elementsEqual($1.name.utf8) && $0.value == $1.value }
+    }
+  }
+
+  /// A name that equals only the same bytes. Strings that differ in Unicode normalisation are equal to Swift and two names to JSON:
+  /// Llama 2's vocabulary has both U+03AF and U+1F77.
+  private struct ExactName: Hashable {
+    let text: String
+    init(_ text: String) { self.text = text }
+    static func == (a: ExactName, b: ExactName) -> Bool { a.text.utf8.elementsEqual(b.text.utf8) }
+    func hash(into hasher: inout Hasher) {
+      var text = text
+      text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
     }
   }
 }

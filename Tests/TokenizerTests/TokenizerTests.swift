@@ -1,4 +1,0 @@
-import Testing
-import Tokenizer
-
-@Test func moduleLoads() {}
