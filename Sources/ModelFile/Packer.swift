@@ -3,12 +3,12 @@ import CTernary
 
 /// What `Packer` may choose.
 public struct PackOptions: Sendable {
-  /// How the embedding, and a head of its own, are stored.
-  public var embedding: EmbeddingTable.Storage
+  /// How the embedding, and a head of its own, are stored. Nil: in 8 bits, unless the whole table is so small that this saves nothing worth its rounding error.
+  public var embedding: EmbeddingTable.Storage?
   /// For people; nil takes the source's name.
   public var name: String?
 
-  public init(embedding: EmbeddingTable.Storage = .q8, name: String? = nil) {
+  public init(embedding: EmbeddingTable.Storage? = nil, name: String? = nil) {
     self.embedding = embedding
     self.name = name
   }
@@ -38,11 +38,12 @@ public enum Packer {
     try check(options, sections, configuration)
     let plan = configuration.plan()
     try source.check(plan)
+    let table = tableStorage(options, configuration)
 
     let tensors =
       sections.map { (name: $0.name, type: GGUFTensorType.i8, shape: [$0.bytes.count]) }
       + plan.map { planned in
-        let (type, shape) = PackedFormat.storage(planned.kind, table: options.embedding)
+        let (type, shape) = PackedFormat.storage(planned.kind, table: table)
         return (name: planned.name, type: type, shape: shape)
       }
     let keys = try header(configuration, plan, tensorCount: tensors.count, extra: metadata)
@@ -53,13 +54,20 @@ public enum Packer {
       progress?("\(planned.name) (\(i + 1) of \(plan.count))")
       switch planned.kind {
       case .vector(let count): try writeFloats(source, planned, rows: 1, columns: count, as: .f32, writer)
-      case .table(let rows, let columns): try writeFloats(source, planned, rows: rows, columns: columns, as: options.embedding, writer)
+      case .table(let rows, let columns): try writeFloats(source, planned, rows: rows, columns: columns, as: table, writer)
       case .ternary(let rows, let columns): scales.append(try writeTernary(source, planned, rows, columns, writer))
       }
     }
     try writer.finish(replacing: [
       PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
     ])
+  }
+
+  /// The storage of embedding and head when nobody chose one: 8 bits, but float32 for a table under a megabyte, and half precision where rows are no whole number of blocks.
+  private static func tableStorage(_ options: PackOptions, _ configuration: ModelConfiguration) -> EmbeddingTable.Storage {
+    if let chosen = options.embedding { return chosen }
+    if configuration.vocabularySize * configuration.hiddenSize * 4 <= 1 << 20 { return .f32 }
+    return configuration.hiddenSize % 32 == 0 ? .q8 : .f16
   }
 
   /// What can be refused before anything is written.

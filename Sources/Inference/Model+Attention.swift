@@ -1,0 +1,109 @@
+import CTernary
+import Glibc
+import ModelFile
+
+extension Sequence {
+  /// Keys (`kind` 0) or values (1) of one head of one block: [capacity, headSize] in the cache's format.
+  func storage(block: Int, kind: Int, head: Int, _ c: ModelConfiguration, _ format: KVFormat) -> UnsafeMutableRawPointer {
+    storage + ((block * 2 + kind) * c.kvHeads + head) * capacity * c.headSize * format.valueBytes
+  }
+}
+
+extension Model {
+  /// Rotates queries and keys to their positions, and puts keys and values into the cache in its own format.
+  func rotateAndStore(_ tokens: Int, block: Int) {
+    let c = configuration
+    threads.parallel(tokens) { row, _ in
+      let entry = work.batch[row]
+      let cosines = rope.cosines.base + entry.position * rope.half
+      let sines = rope.sines.base + entry.position * rope.half
+      for head in 0..<c.queryHeads { kernels.rope_half(work.query[row] + head * c.headSize, cosines, sines, rope.half) }
+      let slot = entry.position - entry.sequence.start
+      for head in 0..<c.kvHeads {
+        let key = work.key[row] + head * c.headSize
+        kernels.rope_half(key, cosines, sines, rope.half)
+        store(key, entry.sequence.storage(block: block, kind: 0, head: head, c, options.kv), slot)
+        store(work.value[row] + head * c.headSize, entry.sequence.storage(block: block, kind: 1, head: head, c, options.kv), slot)
+      }
+    }
+  }
+
+  private func store(_ values: UnsafePointer<Float>, _ base: UnsafeMutableRawPointer, _ slot: Int) {
+    let size = configuration.headSize
+    switch options.kv {
+    case .f32: base.assumingMemoryBound(to: Float.self).advanced(by: slot * size).update(from: values, count: size)
+    case .f16: kernels.f32_to_f16(values, base.assumingMemoryBound(to: UInt16.self) + slot * size, size)
+    }
+  }
+
+  /// Grouped-query attention of every row over the positions up to its own. `work.attention`: [tokens, queryHeads * headSize]
+  ///
+  /// Keys and values are always read back from the cache, also those of this batch, and always from position 0 upwards: so the result is the same
+  /// however the tokens are divided into batches and sequences.
+  func attend(_ tokens: Int, block: Int) {
+    let c = configuration
+    let group = c.queryHeads / c.kvHeads
+    let scaling = 1 / Float(c.headSize).squareRoot()
+    threads.parallel(tokens * c.kvHeads) { task, worker in
+      let row = task / c.kvHeads
+      let kvHead = task % c.kvHeads
+      let entry = work.batch[row]
+      let scores = work.scores[worker]
+      for head in kvHead * group..<(kvHead + 1) * group {
+        let query = work.query[row] + head * c.headSize
+        let out = work.attention[row] + head * c.headSize
+        gatherScores(query, entry.sequence, entry.position + 1, block, kvHead, scaling, scores)
+        kernels.softmax(scores, entry.position + 1)
+        for i in 0..<c.headSize { out[i] = 0 }
+        gatherValues(scores, entry.sequence, entry.position + 1, block, kvHead, out)
+      }
+    }
+  }
+
+  /// scores[p] = query · key[p] * scaling for every p < end
+  private func gatherScores(
+    _ query: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, _ head: Int, _ scaling: Float,
+    _ scores: UnsafeMutablePointer<Float>
+  ) {
+    if let parent = sequence.parent { gatherScores(query, parent, sequence.start, block, head, scaling, scores) }
+    let size = configuration.headSize
+    let keys = sequence.storage(block: block, kind: 0, head: head, configuration, options.kv)
+    switch options.kv {
+    case .f32:
+      var key = UnsafePointer(keys.assumingMemoryBound(to: Float.self))
+      for position in sequence.start..<end {
+        scores[position] = kernels.dot_f32(key, query, size) * scaling
+        key += size
+      }
+    case .f16:
+      var key = UnsafePointer(keys.assumingMemoryBound(to: UInt16.self))
+      for position in sequence.start..<end {
+        scores[position] = kernels.dot_f16(key, query, size) * scaling
+        key += size
+      }
+    }
+  }
+
+  /// out += sum over p < end of weights[p] * value[p], from position 0 upwards
+  private func gatherValues(
+    _ weights: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, _ head: Int, _ out: UnsafeMutablePointer<Float>
+  ) {
+    if let parent = sequence.parent { gatherValues(weights, parent, sequence.start, block, head, out) }
+    let size = configuration.headSize
+    let values = sequence.storage(block: block, kind: 1, head: head, configuration, options.kv)
+    switch options.kv {
+    case .f32:
+      var value = UnsafePointer(values.assumingMemoryBound(to: Float.self))
+      for position in sequence.start..<end {
+        kernels.axpy_f32(weights[position], value, out, size)
+        value += size
+      }
+    case .f16:
+      var value = UnsafePointer(values.assumingMemoryBound(to: UInt16.self))
+      for position in sequence.start..<end {
+        kernels.axpy_f16(weights[position], value, out, size)
+        value += size
+      }
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import Basics
+import CTernary
+import ModelFile
+import Tokenizer
+
+/// A model that can run: weights, working memory and threads.
+///
+/// Everything is allocated here once; a pass over the blocks allocates nothing. Used from one thread at a time.
+public final class Model {
+  public let packed: PackedModel
+  public let configuration: ModelConfiguration
+  /// The most tokens a sequence may have.
+  public let contextLength: Int
+  public let options: ModelOptions
+
+  let weights: ModelWeights
+  let kernels: ct_kernels
+  let threads: WorkerThreads
+  let rope: RopeTable
+  let pool: KVPool
+  let work: Workspace
+
+  /// - Throws: `unsupported` when no kernel of the asked name passes its self-test, or a size is not possible.
+  public init(_ packed: PackedModel, options: ModelOptions = ModelOptions()) throws(SternaError) {
+    let configuration = packed.configuration
+    let context = options.contextLength ?? configuration.contextLength
+    guard context >= 1, options.batchTokens >= 1, options.threads >= 1 else {
+      throw SternaError(.unsupported, "context, batch and threads must be at least 1")
+    }
+    guard context <= configuration.contextLength else {
+      throw SternaError(
+        .unsupported, "the context is longer than the model was made for", expected: "at most \(configuration.contextLength) tokens",
+        found: "\(context)")
+    }
+    guard let kernels = ct_select(options.kernel) else {
+      throw SternaError(.unsupported, "this machine cannot run the kernel \(options.kernel ?? "scalar")", remedy: "leave the choice to Sterna")
+    }
+    self.packed = packed
+    self.configuration = configuration
+    self.options = options
+    weights = packed.weights
+    contextLength = context
+    self.kernels = kernels.pointee
+    threads = WorkerThreads(count: options.threads)
+    rope = RopeTable(configuration, contextLength: context)
+    let bytesPerToken = configuration.blockCount * 2 * configuration.kvSize * options.kv.valueBytes
+    pool = KVPool(budget: options.kvBudgetBytes ?? 2 * context * bytesPerToken, bytesPerToken: bytesPerToken)
+    work = Workspace(configuration, tokens: min(options.batchTokens, context), contextLength: context, workers: threads.count)
+  }
+
+  /// The instruction set that the ternary products run on, such as `avx512vnni`.
+  public var kernelName: String { String(cString: kernels.name) }
+
+  /// Where the memory goes, in bytes: mapped weights, working memory, and the most that keys and values may take.
+  public var memoryFootprint: (weights: Int, working: Int, kvBudget: Int) {
+    (packed.fileBytes, work.bytes + rope.cosines.bytes + rope.sines.bytes, pool.budget)
+  }
+
+  /// Bytes of keys and values in use by all sequences.
+  public var kvBytesInUse: Int { pool.usedBytes }
+  /// Bytes of keys and values a token.
+  public var kvBytesPerToken: Int { pool.bytesPerToken }
+
+  /// A new sequence, behind `parent`'s tokens or at position 0.
+  ///
+  /// - Parameter capacity: own tokens it can take.
+  /// - Throws: `contextFull` when parent and capacity together exceed the context, `kvFull` when the budget is used up.
+  public func sequence(after parent: Sequence? = nil, capacity: Int) throws(SternaError) -> Sequence {
+    let start = parent?.count ?? 0
+    guard capacity >= 0, capacity <= contextLength - start else {
+      throw SternaError(
+        .contextFull, "the text does not fit into the context", expected: "at most \(contextLength) tokens", found: "\(start) + \(capacity)",
+        remedy: "a shorter text, or a larger context in the configuration")
+    }
+    return try Sequence(pool: pool, parent: parent, capacity: capacity)
+  }
+
+  /// Which positions' hidden states a step is for.
+  public enum Want: Sendable { case none, last, all }
+
+  /// Tokens that continue one sequence.
+  public struct Step {
+    public var sequence: Sequence
+    public var tokens: [TokenID]
+    public var want: Want
+
+    public init(sequence: Sequence, tokens: [TokenID], want: Want) {
+      self.sequence = sequence
+      self.tokens = tokens
+      self.want = want
+    }
+  }
+}
+
+public typealias Step = Model.Step

@@ -1,0 +1,54 @@
+import Basics
+
+/// A run of tokens in the KV cache: a task's prompt, a job's text behind it, a label's beginning behind that.
+///
+/// Sequences form a tree. A child continues its parent and shares the parent's keys and values; while it has children a parent is frozen. What a pass
+/// computes for a token does not depend on how the tokens before it are divided between ancestors.
+///
+/// Used from the model's thread only.
+public final class Sequence {
+  let pool: KVPool
+  let parent: Sequence?
+  /// Tokens of all ancestors: the position of this sequence's first own token.
+  let start: Int
+  /// Own tokens that fit.
+  public let capacity: Int
+  /// Own tokens that are in the cache.
+  private(set) var length = 0
+  private var children = 0
+  /// [blocks, 2 (keys, values), kvHeads, capacity, headSize] in the cache's format
+  let storage: UnsafeMutableRawPointer
+
+  init(pool: KVPool, parent: Sequence?, capacity: Int) throws(SternaError) {
+    self.pool = pool
+    self.parent = parent
+    self.capacity = capacity
+    start = parent?.count ?? 0
+    storage = try pool.take(tokens: capacity)
+    parent?.children += 1
+  }
+
+  deinit {
+    parent?.children -= 1
+    pool.give(storage, tokens: capacity)
+  }
+
+  /// Tokens in the cache, ancestors' included: the position of the next token.
+  public var count: Int { start + length }
+  /// Own tokens that still fit.
+  public var room: Int { capacity - length }
+  /// Whether children share this sequence's tokens, so that it must not change.
+  public var isFrozen: Bool { children > 0 }
+
+  /// Forgets tokens from the end, for example a draft that was not accepted. Ancestors keep theirs: `count` is at least their part. Without effect on a frozen sequence.
+  public func truncate(to count: Int) {
+    guard !isFrozen else { return }
+    length = min(length, max(0, count - start))
+  }
+
+  /// After the keys and values of `tokens` tokens were written.
+  func advance(by tokens: Int) {
+    assert(length + tokens <= capacity)
+    length += tokens
+  }
+}

@@ -1,4 +1,0 @@
-import Testing
-import Inference
-
-@Test func moduleLoads() {}
