@@ -63,7 +63,7 @@ import Tokenizer
     let path = try packedLlama3()
     defer { try? FileManager.default.removeItem(atPath: path) }
     // In a process of its own, so that other tests' memory does not count.
-    await #expect(processExitsWith: .success) { [path = path as String] in
+    let result = await #expect(processExitsWith: .success, observing: [\.standardOutputContent]) { [path = path as String] in
       func resident() throws -> Int {
         let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
         let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmRSS:") })
@@ -81,5 +81,30 @@ import Tokenizer
       print("Llama 3: \(tokenizer.tableBytes) bytes of tables, loaded in \(loaded), RSS +\((afterLoad - before) / 1024) KiB, +\((after - before) / 1024) KiB after \(ids.count) tokens")
       #expect(after - before < 15 << 20)
     }
+    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
+    print(output.split(separator: "\n").first { $0.contains("Llama 3: ") } ?? "no output")
+  }
+
+  /// The same vocabulary as a hub folder gives the same tables, byte for byte.
+  @Test(arguments: [SplitRule.llamaBPE, .falcon, .qwen2, .deepseekLLM]) func tokenizerJSONAndGGUFGiveTheSameTables(_ rule: SplitRule) throws {
+    let gguf = try GGUFFile("\(Place.shared)/\(rule.name).gguf")
+    func value(_ key: String) -> GGUFValue? { gguf.metadata["tokenizer.ggml." + key] }
+    let texts = try #require(value("tokens")?.strings)
+    let types = try #require(value("token_type")?.ints)
+    var vocab: [String: Int] = [:]
+    var added: [[String: Any]] = []
+    for (id, text) in texts.enumerated() {
+      if types[id] == 1 { vocab[text] = id } else { added.append(["id": id, "content": text, "special": types[id] == 3]) }
+    }
+    let folder = try TemporaryFolder()
+    try folder.write(
+      [
+        "added_tokens": added, "normalizer": ["type": "NFC"], "pre_tokenizer": PreTokenizer.of(rule),
+        "model": [
+          "type": "BPE", "ignore_merges": rule == .llamaBPE, "vocab": vocab, "merges": try #require(value("merges")?.strings),
+        ] as [String: Any],
+      ] as [String: Any], to: "tokenizer.json")
+    try folder.write(["bos_token_id": value("bos_token_id")?.int ?? -1, "eos_token_id": [value("eos_token_id")?.int ?? -1]], to: "config.json")
+    #expect(try Tokenizer.pack(hubFolder: folder.path) == Tokenizer.pack(gguf: gguf))
   }
 }
