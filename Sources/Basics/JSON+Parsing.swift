@@ -224,10 +224,17 @@ private struct Parser {
   }
 
   mutating func hex() throws(SternaError) -> UInt16 {
-    guard at + 4 <= input.count, let value = UInt16(String(decoding: input[at..<at + 4], as: UTF8.self), radix: 16), input[at] != UInt8(ascii: "+") else {
-      throw error("expected four hexadecimal digits")
+    let start = at
+    var value: UInt16 = 0
+    for _ in 0..<4 {
+      switch next {
+      case .some(let digit) where 0x30...0x39 ~= digit: value = value << 4 | UInt16(digit - 0x30)
+      case .some(let digit) where 0x41...0x46 ~= digit: value = value << 4 | UInt16(digit - 0x41 + 10)
+      case .some(let digit) where 0x61...0x66 ~= digit: value = value << 4 | UInt16(digit - 0x61 + 10)
+      default: throw error("expected four hexadecimal digits", at: start)
+      }
+      at += 1
     }
-    at += 4
     return value
   }
 }

@@ -1,4 +1,0 @@
-import Testing
-import Basics
-
-@Test func moduleLoads() {}
