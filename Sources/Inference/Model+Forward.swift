@@ -30,6 +30,10 @@ extension Model {
 
   private func check(_ steps: [Step]) throws(SternaError) {
     for (i, step) in steps.enumerated() {
+      // Another model's cache has other shapes: writing there by ours would leave its memory.
+      guard step.sequence.pool === pool else {
+        throw SternaError(.unsupported, "the sequence belongs to another model", at: "steps[\(i)]")
+      }
       guard !step.sequence.isFrozen, !steps[..<i].contains(where: { $0.sequence === step.sequence }) else {
         throw SternaError(.unsupported, "a sequence with children cannot grow, and a batch continues each sequence once", at: "steps[\(i)]")
       }

@@ -66,6 +66,9 @@ public final class Model {
   /// - Parameter capacity: own tokens it can take.
   /// - Throws: `contextFull` when parent and capacity together exceed the context, `kvFull` when the budget is used up.
   public func sequence(after parent: Sequence? = nil, capacity: Int) throws(SternaError) -> Sequence {
+    guard parent == nil || parent?.pool === pool else {
+      throw SternaError(.unsupported, "the parent belongs to another model")
+    }
     let start = parent?.count ?? 0
     guard capacity >= 0, capacity <= contextLength - start else {
       throw SternaError(

@@ -3,8 +3,8 @@ import Foundation
 import Inference
 import ModelFile
 
-/// The six dense ternary reference models; what each stands for is in its expected.json.
-let references = ["bitnet-offline", "bitnet-online", "bitnet-silu", "llama-bitlinear", "llama-autobitlinear", "llama-rmsnorm-bitlinear"]
+/// The six dense ternary reference models, and one more for YaRN; what each stands for is in its expected.json.
+let references = ["bitnet-offline", "bitnet-online", "bitnet-silu", "llama-bitlinear", "llama-autobitlinear", "llama-rmsnorm-bitlinear", "llama-yarn"]
 
 private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   .appendingPathComponent("Fixtures/models")
