@@ -104,6 +104,8 @@ final class Loop {
   }
 
   private var phase = Phase.running
+  /// While stopping: when the last job was over.
+  private var jobEndedAt = 0
   private var counters = Counters()
   private var lastTick = 0
   private var lastHealth = 0
@@ -296,7 +298,9 @@ extension Loop {
   }
 
   private func connected(_ session: Session, _ events: Session.Events, _ now: Int) {
-    (failures, hangUps) = (0, 0)
+    hangUps = 0
+    // With a journal that does not work the next message ends this connection, too: keep backing off.
+    if journalFailure == nil { failures = 0 }
     lastComplaint = ""
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
@@ -704,9 +708,11 @@ extension Loop {
       if inference.isBusy {
         if now - since > 5000 { inference.interrupt() }
         guard now - since > 15_000 else { return }
+      } else if jobEndedAt == 0 {
+        jobEndedAt = now
       }
       let isFlushed = finished.isEmpty && outbox.isEmpty && !inFlight.values.contains { if case .note = $0 { false } else { true } }
-      guard isFlushed || !isUp || now - since > 18_000 else { return }
+      guard isFlushed || !isUp || now - max(since, jobEndedAt) > 3000 else { return }
       phase = .leaving(since: now, note: nil)
       phase = .leaving(since: now, note: sayState())
       isHurried = true

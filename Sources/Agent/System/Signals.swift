@@ -23,7 +23,14 @@ enum Signals {
     action.sa_flags = SA_RESTART
     sigaction(SIGTERM, &action, nil)
     sigaction(SIGINT, &action, nil)
+    // Who starts us may have had them blocked, and the mask is inherited.
+    var ours = sigset_t()
+    sigemptyset(&ours)
+    sigaddset(&ours, SIGTERM)
+    sigaddset(&ours, SIGINT)
+    pthread_sigmask(SIG_UNBLOCK, &ours, nil)
     signal(SIGPIPE, SIG_IGN)
+    signal(SIGXFSZ, SIG_IGN)  // a file size limit is an error like a full disk, no reason to die
   }
 
   /// Back to the usual meaning; `wake` may go.

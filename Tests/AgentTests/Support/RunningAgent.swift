@@ -53,6 +53,7 @@ final class Gate: Sendable {
   }
 
   var count: Int { lock.withLock { arrivals } }
+  var isPassable: Bool { lock.withLock { isOpen } }
 
   var engine: @Sendable () -> any JobRunner {
     { FakeEngine { job, control in self.pass(control) ? FakeEngine.firstLabel(job) : Outcome(.failure(SternaError(.cancelled, "stopped"))) } }
@@ -85,11 +86,15 @@ final class RunningAgent {
   private var isOver = false
 
   /// - Parameter toml: added to the configuration of the broker's address, a quick reconnect, and a journal in the broker's folder.
-  init(
+  convenience init(
     _ broker: Broker, _ toml: String = "", environment: [String: String] = [:], journal: String = "journal.sqlite",
     mqtt: String = "", engine: @escaping Agent.EngineFactory = { FakeEngine() }
   ) throws {
-    let configuration = try AgentConfiguration.parse(Self.toml(broker, toml, journal: journal, mqtt: mqtt), name: "test", environment: environment)
+    try self.init(toml: Self.toml(broker, toml, journal: journal, mqtt: mqtt), environment: environment, engine: engine)
+  }
+
+  init(toml: String, environment: [String: String] = [:], engine: @escaping Agent.EngineFactory) throws {
+    let configuration = try AgentConfiguration.parse(toml, name: "test", environment: environment)
     let log = self.log
     agent = Agent(configuration: configuration, environment: environment, logger: Logger(label: "test") { _ in log }, engine: engine)
     let (agent, done) = (self.agent, self.done)
