@@ -81,7 +81,7 @@ final class InferenceThread: Sendable {
 
   /// The model, once it is loaded.
   func model() throws -> ModelIdentity? {
-    switch state.with({ $0.engine }) {
+    switch state.quietly({ $0.engine }) {
     case .loading: nil
     case .ready(let identity): identity
     case .failed(let error): throw error
@@ -91,7 +91,7 @@ final class InferenceThread: Sendable {
   func give(_ work: Work) { state.with { $0.inbox.append(work) } }
 
   func takeDone() -> [Done] {
-    state.with { state in
+    state.quietly { state in
       defer { state.done = [] }
       return state.done
     }
@@ -108,7 +108,7 @@ final class InferenceThread: Sendable {
     }
   }
 
-  var isBusy: Bool { state.with { $0.isBusy } }
+  var isBusy: Bool { state.quietly { $0.isBusy } }
 
   /// Makes the job that runs give up at its next pass.
   func interrupt() { isInterrupted.store(true, ordering: .relaxed) }

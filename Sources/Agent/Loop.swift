@@ -245,7 +245,7 @@ extension Loop {
         link = .connecting(Attempt(session, configuration.mqtt, wake))
       } catch { drop(error.description) }
     case .connecting(let attempt):
-      guard let outcome = attempt.outcome.with({ $0 }) else { return }
+      guard let outcome = attempt.outcome.quietly({ $0 }) else { return }
       if let reason = outcome { drop(reason) } else { link = .greeting(attempt.session, since: now) }
     case .greeting(let session, _), .up(let session):
       let reason = session.read(messages: 256, bytes: 8 << 20)

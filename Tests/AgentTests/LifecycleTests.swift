@@ -214,6 +214,29 @@ extension WithBroker {
       agent.stop()
     }
 
+    @Test func anIdleAgentWakesAtMostTwiceASecond() throws {
+      let broker = try Broker()
+      let listener = try Listener(broker, "sterna/test/+")
+      let helper = try HelperProcess(broker)
+      helper.openGate()
+      try listener.wait("health") { $0.topic.hasSuffix("/health") }
+      try publish(broker, jobs + "classify", classify("warm"))
+      func wakeups() throws -> Int {
+        let tasks = "/proc/\(helper.process.processIdentifier)/task"
+        return try FileManager.default.contentsOfDirectory(atPath: tasks).reduce(0) { sum, task in
+          let status = try String(contentsOfFile: "\(tasks)/\(task)/status", encoding: .utf8)
+          let line = status.split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches") }
+          return sum + (line.flatMap { Int($0.split(separator: "\t").last ?? "") } ?? 0)
+        }
+      }
+      sleep(4)  // the acknowledgements of the warm-up are written down by then
+      let before = try wakeups()
+      sleep(5)
+      #expect(try wakeups() - before <= 10)
+      helper.send(SIGTERM)
+      #expect(helper.end() == 0)
+    }
+
     @Test func infoAndHealthAreThere() throws {
       let broker = try Broker()
       let agent = try RunningAgent(broker, Tasks.toml)

@@ -63,6 +63,13 @@ final class Monitor<Value>: @unchecked Sendable {
     return body(&value)
   }
 
+  /// Changes or reads the value in a way that nobody waits for, and wakes nobody.
+  func quietly<Result>(_ body: (inout Value) -> Result) -> Result {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return body(&value)
+  }
+
   /// Waits until `body` gives something.
   func wait<Result>(_ body: (inout Value) -> Result?) -> Result {
     pthread_mutex_lock(lock)
