@@ -35,6 +35,7 @@ public final class CopySource {
   private let numberValues: [Int: TextNumber]
 
   private let longestToken: Int
+  private let lengths: TokenLengths?
   private let token: (UnsafeRawBufferPointer) -> TokenID?
   private var known: [[Continuation]?]
   /// Whether the end of the text can be reached by tokens from an escaped offset; nil: from everywhere.
@@ -56,17 +57,20 @@ public final class CopySource {
     var length: Int
   }
 
-  /// - Parameter text: the input of a job, at most 2^30 bytes.
-  public convenience init(_ text: String, tokenizer: Tokenizer) {
-    self.init(text, longestToken: tokenizer.maxTokenBytes) { tokenizer.token($0) }
+  /// - Parameters:
+  ///   - text: the input of a job, at most 2^30 bytes.
+  ///   - lengths: of the tokenizer's tokens.
+  public convenience init(_ text: String, tokenizer: Tokenizer, lengths: TokenLengths) {
+    self.init(text, longestToken: tokenizer.maxTokenBytes, lengths: lengths) { tokenizer.token($0) }
   }
 
   /// - Parameters:
   ///   - longestToken: in bytes.
   ///   - token: the ordinary token with exactly these bytes.
-  package init(_ text: String, longestToken: Int, token: @escaping (UnsafeRawBufferPointer) -> TokenID?) {
+  package init(_ text: String, longestToken: Int, lengths: TokenLengths? = nil, token: @escaping (UnsafeRawBufferPointer) -> TokenID?) {
     self.text = Array(text.utf8)
     self.longestToken = longestToken
+    self.lengths = lengths
     self.token = token
     let textCuts = TextCuts.of(text)
 
@@ -141,7 +145,9 @@ public final class CopySource {
     if let found = known[place] { return found }
     var found: [Continuation] = []
     escaped.withUnsafeBytes { bytes in
-      for length in 1...max(1, min(longestToken, bytes.count - place)) {
+      var most = min(longestToken, bytes.count - place)
+      if let lengths, most > 1 { most = min(most, lengths.longest(bytes[place], bytes[place + 1])) }
+      for length in 1...max(1, most) {
         if let reachesEnd, !reachesEnd[place + length] { continue }
         if let id = token(UnsafeRawBufferPointer(rebasing: bytes[place..<(place + length)])) { found.append(Continuation(token: id, length: length)) }
       }
