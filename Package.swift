@@ -27,7 +27,9 @@ let package = Package(
       dependencies: [
         "Basics", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
         .product(name: "Crypto", package: "swift-crypto"),
-      ]),
+      ],
+      // TOMLKit imports Foundation. Without this its members leak into ours, and one of them links 40 MB.
+      swiftSettings: [.enableUpcomingFeature("MemberImportVisibility")]),
     .executableTarget(
       name: "sterna",
       dependencies: ["Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),

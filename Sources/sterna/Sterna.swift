@@ -1,7 +1,22 @@
 import ArgumentParser
-import Agent
+import Basics
 
 @main
 struct Sterna: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "sterna", abstract: "An agent that understands text at the edge.")
+  static let configuration = CommandConfiguration(
+    commandName: "sterna",
+    abstract: "Understands text at the edge: a ternary language model that answers jobs over MQTT.",
+    discussion: """
+      Start with a packed model (Models/pocket.gguf comes with Sterna):
+
+        sterna classify Models/pocket.gguf --labels leak,fire,vibration --text "water under pump 7"
+        sterna run --config device-config/x86-gateway.toml
+
+      FILE is a packed model; wherever it stands, a hub folder (config.json, *.safetensors, tokenizer.json) works too.
+      """,
+    version: "0.1.0",
+    subcommands: [
+      Run.self, Pack.self, Inspect.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
+      Bench.self,
+    ])
 }

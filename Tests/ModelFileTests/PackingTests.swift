@@ -104,9 +104,15 @@ import Testing
     }
   }
 
-  @Test func eightBitsAreWithinHalfAStep() throws {
+  @Test func aSmallTableStaysExactUnlessSomebodyChooses() throws {
     let scratch = try Scratch()
     let model = try PackedModel.open(scratch.pack("bitnet-offline", options: PackOptions()))
+    #expect(model.weights.embedding.storage == .f32)
+  }
+
+  @Test func eightBitsAreWithinHalfAStep() throws {
+    let scratch = try Scratch()
+    let model = try PackedModel.open(scratch.pack("bitnet-offline", options: PackOptions(embedding: .q8)))
     defer { withExtendedLifetime(model) {} }
     let table = model.weights.embedding
     #expect(table.storage == .q8)

@@ -1,0 +1,33 @@
+# make demo      a ternary model answers jobs over MQTT on this machine, from nothing, in one command
+# make test      every test (CI runs exactly this)
+# make release   the static, stripped binary in .build/static/release/sterna
+# As root, missing Debian packages are installed; as anybody else you are told which.
+
+BUILD_PACKAGES = libmosquitto-dev libsqlite3-dev
+RUN_PACKAGES   = mosquitto
+TEST_PACKAGES  = mosquitto-clients gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd
+SWIFT_BUILD    = swift build -c release
+
+.PHONY: demo test build release clean
+
+build:
+	@.ci/packages.sh $(BUILD_PACKAGES)
+	$(SWIFT_BUILD) --product sterna
+
+demo:
+	@.ci/packages.sh $(BUILD_PACKAGES) $(RUN_PACKAGES)
+	@$(SWIFT_BUILD) --product sterna
+	@device-config/demo/demo.sh .build/release/sterna
+
+test:
+	@.ci/packages.sh $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+	$(SWIFT_BUILD) --build-tests
+	timeout 1200 swift test -c release --skip-build
+
+release:
+	@.ci/packages.sh $(BUILD_PACKAGES)
+	$(SWIFT_BUILD) --product sterna --static-swift-stdlib --scratch-path .build/static
+	strip .build/static/release/sterna
+
+clean:
+	rm -rf .build

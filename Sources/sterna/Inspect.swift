@@ -1,0 +1,52 @@
+import ArgumentParser
+import Basics
+import Jobs
+import ModelFile
+import Tokenizer
+
+struct Inspect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Show what a model file holds.",
+    discussion: """
+      --verify also reads every byte and compares the checksums.
+
+        sterna inspect Models/pocket.gguf --verify
+      """)
+
+  @Argument(help: "A packed model.", completion: .file())
+  var file: String
+  @Flag(help: "Check every tensor's checksum and every ternary code.")
+  var verify = false
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let packed = try PackedModel.open(file)
+    if verify { try packed.verify() }
+    let tokenizer = try Tokenizer(packed)
+    let c = packed.configuration
+    let ternary = packed.weights.blocks.reduce(0) { sum, block in
+      sum + [block.query, block.key, block.value, block.output, block.gate, block.up, block.down].reduce(0) { $0 + $1.rows * $1.columns }
+    }
+    let rows: [(key: String, value: JSON)] = [
+      ("name", .string(c.name)), ("architecture", .string(c.architecture)), ("fingerprint", .string(packed.fingerprint)),
+      ("file_bytes", .number(packed.fileBytes)), ("ternary_weights", .number(ternary)), ("blocks", .number(c.blockCount)),
+      ("hidden_size", .number(c.hiddenSize)), ("feed_forward_size", .number(c.feedForwardSize)), ("query_heads", .number(c.queryHeads)),
+      ("kv_heads", .number(c.kvHeads)), ("head_size", .number(c.headSize)), ("context_length", .number(c.contextLength)),
+      ("vocabulary_size", .number(c.vocabularySize)), ("tokenizer_tokens", .number(tokenizer.count)), ("activation", .string(c.activation.rawValue)),
+      ("sub_norms", .bool(c.hasSubNorms)), ("tied_head", .bool(c.tiedHead)), ("embedding", .string(packed.weights.embedding.storage.rawValue)),
+      ("layout", .string(packed.weights.blocks.first?.query.layout.rawValue ?? "")), ("tensors", .number(packed.gguf.tensors.count)),
+    ]
+    if output.json {
+      var object = JSON.Object()
+      for row in rows { object[row.key] = row.value }
+      if verify { object["verified"] = true }
+      printLine(JSON.object(object).compact)
+    } else {
+      for row in rows {
+        let value = if case .string(let text) = row.value { text } else { row.value.compact }
+        printLine(row.key + String(repeating: " ", count: max(1, 20 - row.key.count)) + value)
+      }
+      if verify { printLine("verified            every checksum and every code is right") }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import ArgumentParser
+import Basics
+import Jobs
+
+/// Labels on a command line: `leak,fire` or `leak=water or oil,fire`.
+func parseLabels(_ text: String) -> [Job.Label] {
+  text.split(separator: ",").map { part in
+    let pieces = part.split(separator: "=", maxSplits: 1)
+    return Job.Label(trimmed(pieces.first ?? ""), description: pieces.count == 2 ? trimmed(pieces[1]) : nil)
+  }
+}
+
+func trimmed(_ text: some StringProtocol) -> String {
+  let isSpace: (Character) -> Bool = { $0 == " " || $0 == "\t" }
+  return String(text.drop(while: isSpace).reversed().drop(while: isSpace).reversed())
+}
+
+/// What `classify` and `extract` share: a text on the command line, or one text a line on standard input.
+struct TextArguments: ParsableArguments {
+  @Option(help: "The text. Without it, every line of standard input is one.")
+  var text: String?
+
+  func forEach(_ body: (String) throws -> Void) rethrows {
+    if let text { return try body(text) }
+    while let line = readLine() { try body(line) }
+  }
+}
+
+/// Answers jobs on the command line exactly as the agent does over MQTT.
+struct CommandRunner {
+  let engine: JobEngine
+
+  init(_ arguments: ModelArguments) throws {
+    let packed = try arguments.open()
+    engine = try JobEngine(packed: packed, model: arguments.load(packed))
+  }
+
+  /// Checks and runs one job and prints its result message. Throws what a client would get as an error.
+  func answer(_ job: Job, json: Bool, human: (Answer) -> String) throws {
+    try job.validate()
+    let start = monotonicSeconds()
+    let outcome = engine.run(job)
+    let milliseconds = Int((monotonicSeconds() - start) * 1000)
+    let answer = try outcome.result.get()
+    if json {
+      printLine(ResultMessage(id: job.id ?? "1", task: job.task.rawValue, model: engine.model, runMilliseconds: milliseconds).json(outcome).compact)
+    } else {
+      printLine(human(answer))
+    }
+  }
+}
+
+struct Classify: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Say which label fits a text.",
+    discussion: """
+      A label may have a description: --labels "leak=water or oil runs out,fire".
+
+        sterna classify Models/pocket.gguf --labels leak,fire,vibration --text "water under pump 7"
+      """)
+
+  @OptionGroup var model: ModelArguments
+  @Option(help: "Labels, separated by commas.")
+  var labels: String
+  @OptionGroup var texts: TextArguments
+  @Option(help: "Abstain when the best label is less probable than this (0 to 1).")
+  var abstainBelow: Double?
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let runner = try CommandRunner(model)
+    var options = Job.Options()
+    options.abstainBelow = abstainBelow
+    try texts.forEach { text in
+      try runner.answer(Job(input: text, work: .classify(parseLabels(labels)), options: options), json: output.json) { answer in
+        guard case .classification(let result) = answer else { return "" }
+        let rows = result.scores.sorted { $0.score > $1.score }.map { [$0.label, Double($0.score).formatted(3)] }
+        return (result.abstained ? "(none is probable enough)\n" : "") + table(rows)
+      }
+    }
+  }
+}
+
+struct Extract: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Find fields in a text.",
+    discussion: """
+      Strings are copied from the text; name:number reads a number; what the text does not contain is null.
+
+        sterna extract Models/pocket.gguf --fields machine,value:number,place --text "pump 7 vibration 4.2 mm/s on line B"
+      """)
+
+  @OptionGroup var model: ModelArguments
+  @Option(help: "Fields, separated by commas: NAME or NAME:TYPE.")
+  var fields: String
+  @OptionGroup var texts: TextArguments
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let runner = try CommandRunner(model)
+    // The same reader as for a job's payload, so that the same mistakes get the same answers.
+    let payload: JSON = ["fields": .array(fields.split(separator: ",").map { .string(trimmed($0)) })]
+    let work = try Job.Work.parse(JSONReader(payload), task: .extract)
+    try texts.forEach { text in
+      try runner.answer(Job(input: text, work: work), json: output.json) { answer in
+        guard case .extraction(let result) = answer else { return "" }
+        return table(
+          result.values.map { value in
+            [value.name, value.value.compact, value.evidence.map { "\($0.scalars.lowerBound)..<\($0.scalars.upperBound)" } ?? "", Double(value.confidence).formatted(3)]
+          })
+      }
+    }
+  }
+}

@@ -1,0 +1,103 @@
+import ArgumentParser
+import Basics
+import Glibc
+import Inference
+import ModelFile
+import Tokenizer
+
+extension KVFormat: ExpressibleByArgument {}
+extension EmbeddingTable.Storage: ExpressibleByArgument {}
+
+/// How a hub folder is packed; ignored for a file that is packed already.
+struct PackArguments: ParsableArguments {
+  @Option(help: "How embedding and head are stored: f32, f16 or q8. (default: q8; f32 for a table under a megabyte)")
+  var embedding: EmbeddingTable.Storage?
+
+  @Option(help: "Prompt template: a JSON file, or a built-in one by name. Without it, the tokenizer's special tokens decide.")
+  var template: String?
+}
+
+/// The model that a command works with, and how it runs.
+struct ModelArguments: ParsableArguments {
+  @Argument(help: "A packed model, or a hub folder (packed into a temporary file first).", completion: .file())
+  var file: String
+
+  @OptionGroup var pack: PackArguments
+
+  @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
+  var threads = 0
+
+  @Option(help: "How keys and values are cached: f32 or f16.")
+  var kv: KVFormat = .f16
+
+  @Option(help: "Context length in tokens. (default: what the model allows, at most 4096)")
+  var context: Int?
+
+  func validate() throws {
+    guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
+    if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
+  }
+
+  /// Threads to use: as asked, or one a core.
+  var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
+  /// Opens the packed file, after packing a hub folder if that is what FILE is.
+  func open() throws -> PackedModel {
+    guard isDirectory(file) else { return try PackedModel.open(file) }
+    let temporary = try temporaryName()
+    // The mapping outlives the name: nothing is left behind, whatever ends the process.
+    defer { unlink(temporary) }
+    try packModel(from: file, to: temporary, arguments: pack)
+    return try PackedModel.open(temporary)
+  }
+
+  /// The model with its working memory and threads.
+  func load(_ packed: PackedModel) throws -> Model {
+    let longest = packed.configuration.contextLength
+    var options = ModelOptions()
+    options.threads = threadCount
+    options.kv = kv
+    options.contextLength = min(longest, context ?? min(longest, 4096))
+    return try Model(packed, options: options)
+  }
+
+  private func temporaryName() throws -> String {
+    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(folder)/sterna-XXXXXX.gguf".utf8CString)
+    let descriptor = mkstemps(&template, 5)
+    guard descriptor >= 0 else {
+      throw SternaError(.io, "cannot make a temporary file", at: folder, remedy: "name a folder with room in TMPDIR", cause: String(cString: strerror(errno)))
+    }
+    close(descriptor)
+    return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+  }
+}
+
+func isDirectory(_ path: String) -> Bool {
+  var status = stat()
+  return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+}
+
+/// Token ids as they stand on a command line: `0,17,4`.
+struct TokenList: ExpressibleByArgument {
+  let ids: [TokenID]
+  init?(argument: String) {
+    let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { TokenID($0) }
+    guard !parts.isEmpty, parts.allSatisfy({ $0 != nil }) else { return nil }
+    ids = parts.compactMap { $0 }
+  }
+}
+
+/// The most resident memory that this process ever had, in bytes (`ru_maxrss`).
+func peakResidentBytes() -> Int {
+  var usage = rusage()
+  getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
+  return usage.ru_maxrss * 1024
+}
+
+/// Seconds on a clock that only goes forward.
+func monotonicSeconds() -> Double {
+  var now = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &now)
+  return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
+}

@@ -1,0 +1,64 @@
+import ArgumentParser
+import Basics
+import FoundationEssentials
+import Jobs
+import ModelFile
+import Tokenizer
+
+struct Pack: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make a packed model of a hub folder.",
+    discussion: """
+      SOURCE is a folder as model hubs have it: config.json, one or many *.safetensors, tokenizer.json. It is streamed: memory stays at
+      a few hundred megabytes whatever the model's size.
+
+        sterna pack bitnet-b1.58-2B-4T -o models/2b4t.gguf
+      """)
+
+  @Argument(help: "The hub folder.", completion: .directory)
+  var source: String
+  @Option(name: .shortAndLong, help: "The file to write.", completion: .file(extensions: ["gguf"]))
+  var output: String
+  @OptionGroup var arguments: PackArguments
+
+  func run() throws {
+    guard isDirectory(source) else {
+      throw SternaError(.unsupported, "not a hub folder", at: source, expected: "a folder with config.json, *.safetensors and tokenizer.json")
+    }
+    // A line a second: a small model packs in silence, a large one shows that it moves.
+    var last = monotonicSeconds()
+    try packModel(from: source, to: output, arguments: arguments) { line in
+      guard monotonicSeconds() - last >= 1 else { return }
+      last = monotonicSeconds()
+      note(line)
+    }
+    let packed = try PackedModel.open(output)
+    printLine("\(output): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
+  }
+}
+
+/// Composes a packed file of what three modules know: weights, tokenizer tables, prompt template.
+func packModel(from folder: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws {
+  let source = try HubFolder(folder)
+  let tables = try Tokenizer.pack(hubFolder: folder)
+  let template = try promptTemplate(arguments.template, architecture: source.configuration.architecture, tokenizer: Tokenizer(tables: tables))
+  try Packer.pack(
+    source, to: path, options: PackOptions(embedding: arguments.embedding), sections: [(Tokenizer.sectionName, tables)],
+    metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], progress: progress)
+}
+
+/// A built-in template by name, a file, or what the tokenizer's special tokens suggest.
+private func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
+  guard let choice else { return PromptTemplate.detect(architecture: architecture, tokenizer: tokenizer).template }
+  if let builtIn = PromptTemplate.builtIn(named: choice) { return builtIn }
+  guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: choice)) else {
+    throw SternaError(
+      .unsupported, "neither a built-in template nor a file that can be read", at: "--template \(choice)",
+      expected: "one of \(PromptTemplate.builtInNames.joined(separator: ", ")), or a JSON file (docs/jobs.md)")
+  }
+  do throws(SternaError) {
+    return try PromptTemplate.parse(bytes)
+  } catch {
+    throw error.within(choice)
+  }
+}

@@ -1,0 +1,56 @@
+import Agent
+import ArgumentParser
+import Basics
+import Glibc
+import Inference
+import Jobs
+import ModelFile
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run the agent: take jobs from MQTT topics, publish results.",
+    discussion: """
+      --check reads the configuration, opens the model and tries the broker, says what is wrong, and ends. A broker that is away is no failure: the agent would wait for it.
+
+        sterna run --config device-config/x86-gateway.toml
+      """)
+
+  @Option(help: "The configuration, a TOML file.", completion: .file(extensions: ["toml"]))
+  var config: String
+  @Flag(help: "Only check the configuration and the model.")
+  var check = false
+
+  func run() throws {
+    let configuration = try AgentConfiguration.load(path: config, environment: environment())
+    if check {
+      let engine = try makeEngine(configuration)
+      printLine("\(config): fine; \(configuration.tasks.count) tasks, model \(engine.model.name)")
+      do throws(SternaError) { try Agent.checkBroker(configuration) } catch { note("\(config): the broker: \(error)") }
+      return
+    }
+    try Agent(configuration: configuration) { try makeEngine(configuration) }.run()
+  }
+}
+
+/// The engine that a configuration asks for.
+private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine {
+  let packed = try PackedModel.open(configuration.model.path)
+  var options = ModelOptions()
+  options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+  options.kv = KVFormat(rawValue: configuration.model.kv) ?? .f16
+  options.contextLength = configuration.model.context
+  if let bytes = configuration.memory.kvBytes { options.kvBudgetBytes = bytes }
+  return try JobEngine(packed: packed, model: Model(packed, options: options))
+}
+
+/// This process's environment as Swift strings.
+func environment() -> [String: String] {
+  var result: [String: String] = [:]
+  var entry = environ
+  while let text = entry.pointee {
+    let pair = String(cString: text).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+    if pair.count == 2 { result[String(pair[0])] = String(pair[1]) }
+    entry += 1
+  }
+  return result
+}

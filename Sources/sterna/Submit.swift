@@ -1,0 +1,78 @@
+import Agent
+import ArgumentParser
+import Basics
+import Jobs
+
+struct Submit: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Send jobs to an agent over MQTT and print the results as they arrive.",
+    discussion: """
+      A job is sent again, with the same id, until its result is there.
+
+        sterna submit classify --agent gateway --labels leak,fire,vibration --text "water under pump 7"
+        sterna submit extract --host broker.local --fields machine,place < notes.txt
+      """)
+
+  @Argument(help: "classify or extract.")
+  var task: String
+  @Option(help: "The broker's host.")
+  var host = "127.0.0.1"
+  @Option(help: "The broker's port.")
+  var port = 1883
+  @Option(help: "User name; the password is taken from STERNA_MQTT_PASSWORD.")
+  var username: String?
+  @Option(help: "First levels of every topic.")
+  var base = "sterna"
+  @Option(help: "The agent's id.")
+  var agent = "gateway"
+  @Option(help: "Labels for classify: NAME or NAME=DESCRIPTION, separated by commas.")
+  var labels: String?
+  @Option(help: "Fields for extract: NAME or NAME:TYPE, separated by commas.")
+  var fields: String?
+  @Option(help: "Seconds to wait for a result.")
+  var timeout = 60.0
+  @OptionGroup var texts: TextArguments
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard let task = JobTask(rawValue: task) else { throw ValidationError("the task is classify or extract, not \(task)") }
+    guard 1...65_535 ~= port else { throw ValidationError("--port: expected 1...65535, found \(port)") }
+    guard (task == .classify ? labels : fields) != nil else {
+      throw ValidationError(task == .classify ? "--labels is missing" : "--fields is missing")
+    }
+  }
+
+  func run() throws {
+    var options = Submitter.Options()
+    options.mqtt.host = host
+    options.mqtt.port = port
+    options.mqtt.username = username
+    options.mqtt.password = environment()["STERNA_MQTT_PASSWORD"]
+    options.base = base
+    options.agent = agent
+    options.timeout = timeout
+
+    var submissions: [Submitter.Submission] = []
+    var textOfID: [String: String] = [:]
+    texts.forEach { text in
+      var job: JSON.Object = ["v": 1, "input": .string(text)]
+      if let labels {
+        job["labels"] = .array(
+          parseLabels(labels).map { label in
+            label.description.map { ["name": .string(label.name), "description": .string($0)] } ?? .string(label.name)
+          })
+      }
+      if let fields { job["fields"] = .array(fields.split(separator: ",").map { .string(trimmed($0)) }) }
+      let submission = Submitter.Submission(kind: task, job: job)
+      textOfID[submission.id] = text
+      submissions.append(submission)
+    }
+    var failures = 0
+    try Submitter(options: options).submit(submissions) { submission, reply in
+      if case .object(let message)? = reply.json, message["status"] == "error" { failures += 1 }
+      if !output.json { printLine("\(task)  \(JSON.string(textOfID[submission.id] ?? "").compact)") }
+      printLine(String(decoding: reply.payload, as: UTF8.self))
+    }
+    if failures > 0 { throw ExitCode(2) }
+  }
+}

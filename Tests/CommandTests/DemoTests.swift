@@ -1,0 +1,29 @@
+import Foundation
+import Testing
+
+private let tools = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto_pub", "/usr/bin/mosquitto_sub"]
+private let canRun = tools.allSatisfy { FileManager.default.isExecutableFile(atPath: $0) }
+
+@Suite(.enabled(if: canRun, "needs mosquitto and mosquitto-clients")) struct DemoTests {
+  /// What `make demo` does behind the build: a broker, the agent, real messages, a clean end.
+  @Test func demoAnswersEveryMessageAndLeavesNothingRunning() throws {
+    let process = Process()
+    process.executableURL = SternaProcess.repository.appendingPathComponent("device-config/demo/demo.sh")
+    process.arguments = [SternaProcess.executable.path]
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    try start(process)
+    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0, "\(output)")
+
+    let results = output.split(separator: "\n").compactMap { line -> [String: Any]? in
+      guard let brace = line.firstIndex(of: "{") else { return nil }
+      return (try? JSONSerialization.jsonObject(with: Data(line[brace...].utf8))) as? [String: Any]
+    }
+    #expect(results.count == 8, "\(output)")
+    #expect(results.allSatisfy { $0["status"] as? String == "ok" }, "\(output)")
+    #expect(output.contains("ended cleanly"))
+  }
+}
