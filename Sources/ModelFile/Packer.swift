@@ -3,7 +3,8 @@ import CTernary
 
 /// What `Packer` may choose.
 public struct PackOptions: Sendable {
-  /// How the embedding, and a head of its own, are stored. Nil: in 8 bits, unless the whole table is so small that this saves nothing worth its rounding error.
+  /// How the embedding, and a head of its own, are stored. Nil: in 8 bits, unless the whole table is so small that this saves nothing
+  /// worth its rounding error.
   public var embedding: EmbeddingTable.Storage?
   /// For people; nil takes the source's name.
   public var name: String?
@@ -63,7 +64,8 @@ public enum Packer {
     ])
   }
 
-  /// The storage of embedding and head when nobody chose one: 8 bits, but float32 for a table under a megabyte, and half precision where rows are no whole number of blocks.
+  /// The storage of embedding and head when nobody chose one: 8 bits, but float32 for a table up to a mebibyte, and half precision where
+  /// rows are no whole number of blocks.
   private static func tableStorage(_ options: PackOptions, _ configuration: ModelConfiguration) -> EmbeddingTable.Storage {
     if let chosen = options.embedding { return chosen }
     if configuration.vocabularySize * configuration.hiddenSize * 4 <= 1 << 20 { return .f32 }

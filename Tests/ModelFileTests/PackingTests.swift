@@ -133,6 +133,13 @@ import Testing
     }
   }
 
+  @Test func eightBitsNeedWholeBlocks() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.copy("llama-bitlinear") { $0["hidden_size"] = 48 }
+    let error = failure { try Packer.pack(HubFolder(folder), to: scratch["m"], options: PackOptions(embedding: .q8)) }
+    #expect(error?.place == "embedding" && error?.remedy?.contains("f16") == true)
+  }
+
   @Test func configurationSurvives() throws {
     let scratch = try Scratch()
     for name in allModels {
