@@ -13,7 +13,7 @@ extension Model {
   /// Rotates queries and keys to their positions, and puts keys and values into the cache in its own format.
   func rotateAndStore(_ tokens: Int, block: Int) {
     let c = configuration
-    threads.parallel(tokens) { row, _ in
+    threads.parallel(tokens, work: tokens * c.querySize * 4) { row, _ in
       let entry = work.batch[row]
       let cosines = rope.cosines.base + entry.position * rope.half
       let sines = rope.sines.base + entry.position * rope.half
@@ -44,7 +44,8 @@ extension Model {
     let c = configuration
     let group = c.queryHeads / c.kvHeads
     let scaling = 1 / Float(c.headSize).squareRoot()
-    threads.parallel(tokens * c.kvHeads) { task, worker in
+    let positions = work.batch.reduce(0) { $0 + $1.position + 1 }
+    threads.parallel(tokens * c.kvHeads, work: positions * c.querySize * 2) { task, worker in
       let row = task / c.kvHeads
       let kvHead = task % c.kvHeads
       let entry = work.batch[row]

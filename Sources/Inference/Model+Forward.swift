@@ -112,7 +112,7 @@ extension Model {
   }
 
   private func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, into output: Rows) {
-    threads.parallel(tokens) { row, _ in
+    threads.parallel(tokens, work: tokens * weight.count * 4) { row, _ in
       kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, configuration.normEpsilon)
     }
   }
@@ -123,7 +123,7 @@ extension Model {
   private func project(_ tokens: Int, _ input: Rows, _ matrix: TernaryMatrix, into output: Rows, inputIsQuantized: Bool = false) {
     let quantized = work.quantized
     if !inputIsQuantized || matrix.inputNorm != nil {
-      threads.parallel(tokens) { row, _ in
+      threads.parallel(tokens, work: tokens * matrix.columns * 4) { row, _ in
         var source = UnsafePointer(input[row])
         if let weight = matrix.inputNorm, let epsilon = configuration.linearNormEpsilon {
           kernels.rms_norm(source, weight.pointer, work.normed[row], matrix.columns, epsilon)
@@ -135,10 +135,10 @@ extension Model {
     }
     guard case .tensor(let scale) = matrix.scale else { return }
     let rowBlocks = matrix.paddedRows / 16
-    // Enough pieces that a thread which lost its core for a while does not hold up the others; each still a long linear stream.
+    // Multiply-adds of int8 count an eighth. Enough pieces that a thread which lost its core for a while does not hold up the others; each still a long linear stream.
     let pieces = threads.count == 1 ? 1 : min(rowBlocks, threads.count * 4)
     let blockBytes = matrix.paddedColumns / 16 * 64
-    threads.parallel(pieces) { piece, _ in
+    threads.parallel(pieces, work: tokens * matrix.rows * matrix.columns / 8) { piece, _ in
       let first = rowBlocks * piece / pieces
       let count = rowBlocks * (piece + 1) / pieces - first
       // The kernel writes int32 where the floats will be: both have four bytes.
@@ -159,7 +159,7 @@ extension Model {
   private func activate(_ tokens: Int) {
     let width = configuration.feedForwardSize
     let function = configuration.activation == .silu ? kernels.silu_mul : kernels.relu2_mul
-    threads.parallel(tokens) { row, _ in function(work.gate[row], work.up[row], work.gate[row], width) }
+    threads.parallel(tokens, work: tokens * width * 8) { row, _ in function(work.gate[row], work.up[row], work.gate[row], width) }
   }
 
   /// x += delta

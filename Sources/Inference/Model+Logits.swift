@@ -24,7 +24,7 @@ extension Model {
       return [Float](unsafeUninitializedCapacity: vocabulary) { out, count in
         let pieces = threads.count == 1 ? 1 : min(vocabulary, threads.count * 4)
         let out = out
-        threads.parallel(pieces) { piece, _ in
+        threads.parallel(pieces, work: vocabulary * hidden.width) { piece, _ in
           for token in vocabulary * piece / pieces..<vocabulary * (piece + 1) / pieces { out[token] = headLogit(token, x) }
         }
         count = vocabulary

@@ -36,9 +36,14 @@ final class WorkerThreads: Sendable {
 
   deinit { shared.stop() }
 
+  /// Work in multiply-adds below which sharing costs more than it saves: waking another thread takes some ten microseconds, and on a busy box much longer.
+  private static let worthSharing = 1_000_000
+
   /// Calls `body(index, worker)` once for every index below `tasks`; `worker` is below `count` and belongs to one thread at a time.
-  func parallel(_ tasks: Int, _ body: (_ index: Int, _ worker: Int) -> Void) {
-    if tasks <= 1 || count == 1 {
+  ///
+  /// - Parameter work: multiply-adds of all tasks together, roughly.
+  func parallel(_ tasks: Int, work: Int, _ body: (_ index: Int, _ worker: Int) -> Void) {
+    if tasks <= 1 || count == 1 || work < Self.worthSharing {
       for index in 0..<max(0, tasks) { body(index, 0) }
       return
     }

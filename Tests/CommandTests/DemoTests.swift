@@ -25,5 +25,7 @@ private let canRun = tools.allSatisfy { FileManager.default.isExecutableFile(atP
     #expect(results.count == 8, "\(output)")
     #expect(results.allSatisfy { $0["status"] as? String == "ok" }, "\(output)")
     #expect(output.contains("ended cleanly"))
+    let memory = try #require(output.firstMatch(of: /peak memory was (\d+) MB/))
+    #expect(try #require(Int(memory.1)) < 40)
   }
 }
