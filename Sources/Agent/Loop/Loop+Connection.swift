@@ -1,0 +1,141 @@
+import Basics
+import CMosquitto
+import Jobs
+import Logging
+
+// The connection: making it, being refused, losing it, and what the broker reports on it.
+
+/// An attempt to connect, which may take minutes on its own thread.
+final class Attempt: @unchecked Sendable {
+  // Sendable: the thread uses the session until it sets `outcome`, the loop only after it has seen it there.
+  let session: Session
+  let outcome = Monitor<String??>(nil)
+
+  init(_ session: Session, _ configuration: AgentConfiguration.MQTT, _ wake: Wake) {
+    self.session = session
+    Thread("connect") {
+      let reason = self.session.connect(configuration)
+      self.outcome.with { $0 = .some(reason) }
+      wake.ring()
+    }.detach()
+  }
+}
+
+extension Loop {
+  func advanceLink(_ now: Int) {
+    switch link {
+    case .down(let retryAt):
+      guard now >= retryAt, case .running = phase else { return }
+      do {
+        let version: AgentConfiguration.MQTT.Version = switch configuration.mqtt.version {
+        case .auto: speaksOldMQTT || hangUps % 3 == 2 ? .v311 : .v5
+        case let chosen: chosen
+        }
+        let session = try Session(
+          configuration.mqtt, clientID: configuration.clientID, version: version,
+          will: .init(topic: topics.state, payload: JSON.object(["state": "offline"]).compactBytes), payloadLimit: configuration.limits.job.payloadBytes)
+        link = .connecting(Attempt(session, configuration.mqtt, wake))
+      } catch { drop(error.description) }
+    case .connecting(let attempt):
+      guard let outcome = attempt.outcome.quietly({ $0 }) else { return }
+      if let reason = outcome { drop(reason) } else { link = .greeting(attempt.session, since: now) }
+    case .greeting(let session, _), .up(let session):
+      let reason = session.read(messages: 256, bytes: 8 << 20)
+      if session.events.messages.count >= 256 || session.events.bytes >= 8 << 20 || session.events.connected != nil { isHurried = true }
+      guard let reason else { return }
+      // What came before the end was not acknowledged and comes again, except the broker's reasons.
+      let events = session.takeEvents()
+      if let code = events.connected, code != 0 { return refused(code, session) }
+      if case .greeting = link {
+        // Brokers that know only 3.1.1 may hang up on what they do not understand; so does any broker that is just starting.
+        hangUps += 1
+      }
+      drop(events.disconnected.map { $0 > 1 ? "the broker ended it: \(String(cString: mosquitto_reason_string($0)))" : reason } ?? reason)
+    }
+  }
+
+  func refused(_ code: Int32, _ session: Session) {
+    let words = String(cString: session.version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
+    switch (session.version, code) {
+    case (.v5, 0x84) where configuration.mqtt.version == .auto, (.v5, 1) where configuration.mqtt.version == .auto:
+      speaksOldMQTT = true
+      logger.info("the broker does not speak MQTT 5; trying 3.1.1")
+      link = .down(retryAt: Clock.uptime)
+    case (.v5, 0x86), (.v5, 0x87), (.v311, 4), (.v311, 5):
+      let who = configuration.mqtt.username.map { "user \"\($0)\"" } ?? "a client without user name"
+      // Nothing changes by asking often, and brokers lock out who does.
+      drop("the broker does not let \(who) in: \(words). Check mqtt.username and the password (STERNA_MQTT_PASSWORD, mqtt.password_file or the credential mqtt-password)", slowly: true, level: .error)
+    default: drop("the broker refused: \(words)", slowly: true)
+    }
+  }
+
+  /// Gives the connection up, unsent acknowledgements with it, and plans the next one.
+  func drop(_ reason: String, slowly: Bool = false, level: Logger.Level = .warning) {
+    let wasUp = isUp
+    for delivery in inFlight.values.sorted(by: { $0.sequence > $1.sequence }) {
+      if case .note = delivery { continue }
+      outbox.prepend(delivery)
+    }
+    inFlight = [:]
+    let longest = Double(configuration.mqtt.reconnectLongest)
+    let delay = slowly ? longest : min(longest, Double(configuration.mqtt.reconnectFirst) * Double(1 << min(failures, 20)))
+    failures += 1
+    // Jitter, so that a fleet does not come back to its broker in one instant.
+    let wait = Int(Double.random(in: 0.5...1) * delay)
+    link = .down(retryAt: Clock.uptime + wait)
+    // Said once; a broker that is away for a week does not fill a log.
+    logger.log(level: wasUp || reason != lastComplaint ? level : .debug, "no connection to \(broker): \(reason)\(wasUp || reason != lastComplaint ? "; trying again until it works" : "")")
+    lastComplaint = reason
+    notifier.send("STATUS=no connection to \(broker): \(reason)")
+  }
+
+  private func connected(_ session: Session, _ events: Session.Events, _ now: Int) {
+    hangUps = 0
+    // With a journal that does not work the next message ends this connection, too: keep backing off.
+    if journalFailure == nil { failures = 0 }
+    lastComplaint = ""
+    link = .up(session)
+    window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
+    for (i, filter) in intake.subscriptions.enumerated() {
+      // A retained job is refused at once (retain as published) and once (new subscriptions only); tasks want none.
+      let options = i == 0 ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
+      session.subscribe(filter, options: UInt32(options), identifier: i + 1)
+    }
+    logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
+    notifier.send("STATUS=connected to \(broker)")
+    sayState()
+    say(topics.info, info)
+    lastHealth = now
+    say(topics.health, health(now))
+  }
+
+  func handle(_ events: Session.Events, _ now: Int) {
+    if let code = events.connected, let session {
+      if code == 0 { connected(session, events, now) } else { return refused(code, session) }
+    }
+    for (_, granted) in events.subscribed where granted.contains(where: { $0 >= 128 }) {
+      logger.error("the broker refuses a subscription: check its access rules for \(topics.jobs)+ and the inputs of tasks")
+    }
+    for (number, reason) in events.published {
+      guard let delivery = inFlight.removeValue(forKey: number) else { continue }
+      acknowledged(delivery, reason, now)
+    }
+  }
+
+  private func acknowledged(_ delivery: Delivery, _ reason: Int32, _ now: Int) {
+    if reason == 16 { counters.unheard += 1 }
+    switch delivery {
+    case .note(let topic):
+      if reason >= 128 { logger.error("the broker refuses messages on \(topic): \(String(cString: mosquitto_reason_string(reason)))") }
+    case .transient: break
+    case .stored(let sequence, let target):
+      if reason >= 128 {
+        logger.warning("the broker refuses a result: \(String(cString: mosquitto_reason_string(reason)))", metadata: ["job": "\(sequence)"])
+        // The agent's own topic is the operator's to put right, and the result waits for that; a client's reply topic is not.
+        if target == .output { return delayed.append((now + 60_000, delivery)) }
+      }
+      if sent.isEmpty { sentSince = now }
+      sent.append((sequence, target))
+    }
+  }
+}

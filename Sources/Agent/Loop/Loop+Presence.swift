@@ -1,0 +1,64 @@
+import Basics
+import Jobs
+
+// What the agent says about itself: `state`, `info` and `health`, retained on the broker.
+
+extension Loop {
+  @discardableResult
+  func say(_ topic: String, _ json: JSON) -> Int32? {
+    guard case .up(let session) = link else { return nil }
+    guard case .success(let number) = session.publish(.init(topic: topic, payload: json.compactBytes, isRetained: true)) else { return nil }
+    inFlight[number] = .note(topic: topic)
+    return number
+  }
+
+  @discardableResult
+  func sayState() -> Int32? {
+    var reason: String?
+    let word: String
+    switch phase {
+    case .stopping: word = "draining"
+    case .leaving, .over: word = "stopped"
+    case .running:
+      let trouble = journalFailure ?? journalSetAside
+      word = trouble == nil ? "online" : "degraded"
+      reason = trouble.map { [$0.message, $0.cause, $0.remedy].compactMap { $0 }.joined(separator: "; ") }
+    }
+    var object: JSON.Object = ["state": .string(word)]
+    if let reason { object["reason"] = .string(reason) }
+    object["since"] = .string(Clock.text(Clock.wall))
+    object["boot"] = .string(Clock.bootID)
+    return say(topics.state, .object(object))
+  }
+
+  var info: JSON {
+    let limits = configuration.limits
+    return [
+      "v": 1, "agent": .string(configuration.id), "version": .string(Agent.version), "model": model.json,
+      "jobs": .array(JobTask.allCases.map { .string($0.rawValue) }),
+      "tasks": .array(
+        configuration.tasks.map {
+          [
+            "name": .string($0.name), "kind": .string($0.work.task.rawValue), "input": .array($0.inputs.map { .string($0) }),
+            "output": .string($0.output),
+          ]
+        }),
+      "limits": [
+        "payload_bytes": .number(limits.job.payloadBytes), "input_bytes": .number(limits.job.inputBytes), "labels": .number(limits.job.labels),
+        "fields": .number(limits.job.fields), "queue_jobs": .number(limits.queueJobs), "queue_bytes": .number(limits.queueBytes),
+      ],
+      "response_topics": .array(configuration.allowedResponseTopics.map { .string($0) }),
+      "started_at": .string(Clock.text(startedAt)),
+    ]
+  }
+
+  func health(_ now: Int) -> JSON {
+    [
+      "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(waiting.count + running.count),
+      "queue_bytes": .number(waiting.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
+      "done": .number(counters.done), "failed": .number(counters.failed), "refused": .number(counters.refused),
+      "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "average_run_ms": .number(Int(counters.averageRun)),
+      "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(residentBytes()),
+    ]
+  }
+}

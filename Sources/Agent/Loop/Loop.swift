@@ -1,0 +1,211 @@
+import Basics
+import Glibc
+import Jobs
+import Logging
+
+/// The loop thread: the broker on one side, the journal in the middle, the inference thread on the other.
+///
+/// One turn reads what the broker sent and what the engine finished, writes all of it down in one transaction, and only then lets
+/// acknowledgements and results go. Nothing in it waits for the network or the model.
+final class Loop {
+  let configuration: AgentConfiguration
+  let topics: Topics
+  let intake: Intake
+  let logger: Logger
+  let notifier: Notifier
+  let model: ModelIdentity
+  let wake: Wake
+  let inference: InferenceThread
+  private let isStopRequested: () -> Bool
+  let startedAt = Clock.wall
+
+  init(
+    _ configuration: AgentConfiguration, model: ModelIdentity, logger: Logger, notifier: Notifier, wake: Wake, inference: InferenceThread,
+    isStopRequested: @escaping () -> Bool
+  ) {
+    self.configuration = configuration
+    self.model = model
+    self.logger = logger
+    self.notifier = notifier
+    self.wake = wake
+    self.inference = inference
+    self.isStopRequested = isStopRequested
+    topics = Topics(configuration)
+    intake = Intake(configuration)
+  }
+
+  // MARK: - State
+
+  /// The connection to the broker.
+  enum Link {
+    case down(retryAt: Int)
+    /// Looking up and connecting, on a thread of its own.
+    case connecting(Attempt)
+    /// Connected, waiting for CONNACK.
+    case greeting(Session, since: Int)
+    case up(Session)
+  }
+
+  var link = Link.down(retryAt: 0)
+  var failures = 0
+  var lastComplaint = ""
+  /// Whether MQTT 5 was refused.
+  var speaksOldMQTT = false
+  /// How often the broker hung up on the first packet.
+  var hangUps = 0
+  var window = 20
+
+  var journal: Journal?
+  /// Why the journal does not work now.
+  var journalFailure: SternaError?
+  /// Why the journal of before is not here; said until the next start.
+  var journalSetAside: SternaError?
+  var journalRetryAt = 0
+
+  /// Accepted jobs not handed to the engine.
+  var waiting = JobQueue()
+  /// Jobs at the engine.
+  var running: [Int: Running] = [:]
+  /// Answers not written down yet.
+  var finished: [(sequence: Int, Journal.Finished)] = []
+  /// Written down, to be published.
+  var outbox = Fifo<Delivery>()
+  var inFlight: [Int32: Delivery] = [:]
+  /// Acknowledged by the broker, not written down yet.
+  var sent: [(sequence: Int, target: Journal.Unsent)] = []
+  var sentSince = 0
+  /// Refused by the broker, to be tried again.
+  var delayed: [(at: Int, Delivery)] = []
+
+  struct Running {
+    var entry: Journal.Entry
+    var meta: JSON?
+  }
+
+  /// A message on its way to the broker.
+  enum Delivery {
+    case stored(sequence: Int, target: Journal.Unsent)
+    /// Not in the journal: refusals for want of room.
+    case transient(Session.Outgoing)
+    /// Retained words about the agent itself; said again on every connection.
+    case note(topic: String)
+
+    var sequence: Int { if case .stored(let sequence, _) = self { sequence } else { 0 } }
+  }
+
+  enum Phase {
+    case running
+    /// Since when; a running job gets some time to end.
+    case stopping(since: Int)
+    /// `stopped` is on its way.
+    case leaving(since: Int, note: Int32?)
+    case over
+  }
+
+  var phase = Phase.running
+  /// While stopping: when the last job was over.
+  var jobEndedAt = 0
+  var counters = Counters()
+  private var lastTick = 0
+  var lastHealth = 0
+  private var lastBeat = 0
+  private var lastProgress: UInt64 = 0
+  /// More is waiting than one turn takes.
+  var isHurried = false
+
+  struct Counters {
+    var accepted = 0
+    var done = 0
+    var failed = 0
+    var refused = 0
+    var repeated = 0
+    var averageRun = 500.0
+    var unheard = 0
+  }
+}
+
+// MARK: - Turning
+
+extension Loop {
+  /// Runs until it is asked to stop.
+  ///
+  /// - Throws: when the journal cannot be opened for a reason that only an operator can put right.
+  func run() throws(SternaError) {
+    do { try openJournal() } catch {
+      guard error.code == .journalFull else { throw error }
+      failed(error)
+    }
+    notifier.send("READY=1", "STATUS=connecting to \(broker)")
+    while true {
+      turn()
+      if case .over = phase { return }
+    }
+  }
+
+  var broker: String { "\(configuration.mqtt.host):\(configuration.mqtt.port)" }
+
+  func turn() {
+    sleep()
+    let now = Clock.uptime
+    if isStopRequested(), case .running = phase { beginStop(now) }
+    advanceLink(now)
+    let events = session?.takeEvents() ?? Session.Events()
+    handle(events, now)
+    if !store(events.messages, now) { drop("the journal failed") }
+    feed(now)
+    publish(now)
+    if let session, session.wantsToWrite, let reason = session.write() { drop(reason) }
+    if now - lastTick >= 1000 || now < lastTick { tick(now) }
+    advanceStop(now)
+  }
+
+  var session: Session? {
+    switch link {
+    case .greeting(let session, _), .up(let session): session
+    case .down, .connecting: nil
+    }
+  }
+
+  var isUp: Bool { if case .up = link { true } else { false } }
+
+  /// Waits for the broker, the engine, a signal, or the next second. When there is nothing to do this is the only thing that happens.
+  private func sleep() {
+    var timeout = 1000 - (Clock.uptime - lastTick)
+    if case .down(let retryAt) = link { timeout = min(timeout, retryAt - Clock.uptime) }
+    if isHurried || !finished.isEmpty && journal != nil && journalFailure == nil { timeout = 0 }
+    isHurried = false
+    var descriptors = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
+    if let session, case let socket = session.socket, socket >= 0 {
+      descriptors.append(pollfd(fd: socket, events: Int16(POLLIN | (session.wantsToWrite ? POLLOUT : 0)), revents: 0))
+    }
+    _ = poll(&descriptors, nfds_t(descriptors.count), Int32(max(0, min(1000, timeout))))
+    if descriptors[0].revents != 0 { wake.clear() }
+  }
+
+  /// Once a second.
+  private func tick(_ now: Int) {
+    lastTick = now
+    if let session, let reason = session.tick() { drop(reason) }
+    if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
+    if journalFailure != nil, now >= journalRetryAt { retryJournal(now) }
+    if !delayed.isEmpty {
+      for (at, delivery) in delayed where at <= now { outbox.append(delivery) }
+      delayed.removeAll { $0.at <= now }
+    }
+    if isUp, now - lastHealth >= 60_000 {
+      lastHealth = now
+      say(topics.health, health(now))
+    }
+    beat(now)
+  }
+
+  /// The watchdog hears from us only while both threads get on: this one because it is here, the other if it waits for work or moved
+  /// since the last beat.
+  private func beat(_ now: Int) {
+    guard let period = notifier.watchdog, now - lastBeat >= max(500, period / 3) else { return }
+    let progress = inference.progress
+    guard !inference.isBusy || progress != lastProgress else { return }
+    (lastBeat, lastProgress) = (now, progress)
+    notifier.send("WATCHDOG=1")
+  }
+}
