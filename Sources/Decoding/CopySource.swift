@@ -179,6 +179,14 @@ public final class CopySource {
   public func string(_ span: CopiedSpan) -> String { String(decoding: text[span.bytes], as: UTF8.self) }
 
   func number(startingAt place: Int) -> TextNumber? { numberValues[place] }
+
+  /// The same numbers for a copy in quotes, where, as with strings, the space in front may come along.
+  func withLeadingSpaces(_ numbers: [Occurrence]) -> [Occurrence] {
+    numbers.flatMap { number in
+      let hasSpace = number.start > 0 && escaped[number.start - 1] == UInt8(ascii: " ")
+      return (hasSpace ? [Occurrence(start: number.start - 1, limit: number.limit, lead: 1)] : []) + [number]
+    }
+  }
 }
 
 /// A value while it is being copied: all places where what was written so far occurs.
@@ -229,7 +237,9 @@ package struct Copy {
   /// The first occurrence of a number that is complete.
   package func closedNumber(in source: CopySource) -> (number: TextNumber, span: CopiedSpan)? {
     for occurrence in occurrences where occurrence.start + length == occurrence.limit {
-      if let number = source.number(startingAt: occurrence.start), let span = source.span(occurrence.start..<occurrence.limit) { return (number, span) }
+      if let number = source.number(startingAt: occurrence.start + occurrence.lead), let span = source.span(occurrence.start..<occurrence.limit) {
+        return (number, span)
+      }
     }
     return nil
   }

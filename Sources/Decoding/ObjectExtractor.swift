@@ -61,7 +61,8 @@ public struct ObjectExtractor {
     /// Is there a value?
     case presence(numbers: Copy?)
     case string(Copy)
-    case number(Copy)
+    /// `terminator` ends it: the quote of a number in quotes, else what begins the next piece.
+    case number(Copy, terminator: TokenID)
     case done
   }
 
@@ -147,11 +148,13 @@ public struct ObjectExtractor {
     case .done: return []
     case .presence(let numbers):
       guard let numbers else { return source.strings.isEmpty ? [null[0]] : [min(null[0], quote), max(null[0], quote)] }
-      return inserting(null[0], into: numbers.permitted(in: source))
+      // Models that saw only strings put numbers in quotes; others write them bare. Either form means the same.
+      let starts = numbers.permitted(in: source)
+      return starts.isEmpty ? [null[0]] : inserting(null[0], into: inserting(quote, into: starts))
     case .string(let copy):
       let next = copy.permitted(in: source)
       return copy.closedString(in: source) == nil ? next : inserting(quote, into: next)
-    case .number(let copy):
+    case .number(let copy, let terminator):
       let next = copy.permitted(in: source)
       return copy.closedNumber(in: source) == nil ? next : inserting(terminator, into: next)
     }
@@ -164,8 +167,8 @@ public struct ObjectExtractor {
     return tokens
   }
 
-  /// A number has no closing quote: it ends where the next piece begins.
-  private var terminator: TokenID { frame[values.count + 1].first ?? quote }
+  /// A bare number ends where the next piece begins.
+  private var nextPiece: TokenID { frame[values.count + 1].first ?? quote }
 
   /// Applies one permitted token.
   private mutating func take(_ token: TokenID) {
@@ -176,9 +179,13 @@ public struct ObjectExtractor {
         pending += null
         finish(.null, at: nil)
       } else if var copy = numbers {
-        copy.append(token, in: source)
         pending.append(token)
-        state = .number(copy)
+        if token == quote {
+          state = .number(Copy(source.withLeadingSpaces(copy.occurrences)), terminator: quote)
+        } else {
+          copy.append(token, in: source)
+          state = .number(copy, terminator: nextPiece)
+        }
       } else {
         pending.append(quote)
         state = .string(Copy(source.strings))
@@ -191,13 +198,14 @@ public struct ObjectExtractor {
         copy.append(token, in: source)
         state = .string(copy)
       }
-    case .number(var copy):
+    case .number(var copy, let terminator):
       if token == terminator, let (number, span) = copy.closedNumber(in: source) {
+        if terminator == quote { pending.append(quote) }
         finish(number.json, at: span)
       } else {
         copy.append(token, in: source)
         pending.append(token)
-        state = .number(copy)
+        state = .number(copy, terminator: terminator)
       }
     }
   }

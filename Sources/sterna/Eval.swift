@@ -66,7 +66,7 @@ struct Eval: ParsableCommand {
   private static func rows(_ path: String) throws -> [EvaluationRow] {
     let bytes: Data
     do { bytes = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
-      throw SternaError(.io, "cannot be read", at: path, cause: "\(error)")
+      throw SternaError(.io, "cannot be read", at: path, expected: "a file with one JSON object a line")
     }
     return try EvaluationRow.parse(Array(bytes), from: path)
   }
