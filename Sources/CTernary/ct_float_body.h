@@ -247,10 +247,10 @@ static void f_axpy_f16(float a, const uint16_t *x, float *y, size_t n) {
   if (i < n) f_store_part(y + i, f_load_part(y + i, n - i) + a * f_from_half_part(x + i, n - i), n - i);
 }
 
-static void f_rms_norm(const float *x, const float *weight, float *out, size_t n, float eps) {
+static void f_rms_norm(const float *x, const float *weight, float *out, size_t n, size_t divisor, float eps) {
   if (n == 0) return;
   float squares = f_dot_f32(x, x, n);
-  v4f mean = squares / (float)n + eps;
+  v4f mean = squares / (float)divisor + eps;
   v4f root = __builtin_elementwise_sqrt(mean);  // the vector form: sqrtf would be libm's where it sets errno
   float scale = 1.0f / root.s0;
   size_t i = 0;

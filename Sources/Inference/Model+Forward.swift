@@ -61,7 +61,7 @@ extension Model {
     for (index, block) in weights.blocks.enumerated() { forward(tokens, block, index) }
     for row in work.batch { row.sequence.advance(by: 1) }
     for row in 0..<tokens where wanted[row] {
-      kernels.rms_norm(work.x[row], weights.finalNorm.pointer, work.h[row], configuration.hiddenSize, configuration.normEpsilon)
+      kernels.rms_norm(work.x[row], weights.finalNorm.pointer, work.h[row], configuration.hiddenSize, configuration.hiddenSize, configuration.normEpsilon)
       hidden.values.append(contentsOf: UnsafeBufferPointer(start: work.h[row], count: configuration.hiddenSize))
     }
     work.batch.removeAll(keepingCapacity: true)
@@ -97,6 +97,7 @@ extension Model {
       switch table.storage {
       case .f32: x.update(from: source.assumingMemoryBound(to: Float.self), count: table.columns)
       case .f16: kernels.f16_to_f32(source.assumingMemoryBound(to: UInt16.self), x, table.columns)
+      case .q6, .q4: break
       case .q8:
         // Blocks of 34 bytes: a half-precision factor, then 32 int8.
         for block in 0..<table.columns / 32 {
@@ -113,7 +114,7 @@ extension Model {
 
   private func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, into output: Rows) {
     threads.parallel(tokens, work: tokens * weight.count * 4) { row, _ in
-      kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, configuration.normEpsilon)
+      kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, weight.count, configuration.normEpsilon)
     }
   }
 
@@ -126,7 +127,7 @@ extension Model {
       threads.parallel(tokens, work: tokens * matrix.columns * 4) { row, _ in
         var source = UnsafePointer(input[row])
         if let weight = matrix.inputNorm, let epsilon = configuration.linearNormEpsilon {
-          kernels.rms_norm(source, weight.pointer, work.normed[row], matrix.columns, epsilon)
+          kernels.rms_norm(source, weight.pointer, work.normed[row], matrix.columns, matrix.columns, epsilon)
           source = UnsafePointer(work.normed[row])
         }
         quantized.sums[row] = kernels.quantize(

@@ -39,6 +39,7 @@ extension Model {
     return switch table.storage {
     case .f32: kernels.dot_f32(row.assumingMemoryBound(to: Float.self), start, table.columns)
     case .f16: kernels.dot_f16(row.assumingMemoryBound(to: UInt16.self), start, table.columns)
+    case .q6, .q4: -.infinity
     case .q8: kernels.dot_q8_0(row, start, table.columns)
     }
   }

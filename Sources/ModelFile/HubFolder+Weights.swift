@@ -101,7 +101,7 @@ extension HubFolder: WeightSource {
   }
 
   private func packed(_ source: HubTensor, _ rows: Int, _ columns: Int, _ scale: Float) -> TernaryRows {
-    TernaryRows(scale: scale) { (range, out) throws(SternaError) in
+    TernaryRows(scale: .tensor(scale)) { (range, out, _) throws(SternaError) in
       guard let start = source.start else { return }
       let quarter = rows / 4
       var worst: UInt8 = 0
@@ -121,7 +121,7 @@ extension HubFolder: WeightSource {
   }
 
   private func plain(_ source: HubTensor, _ columns: Int, _ scale: Float) -> TernaryRows {
-    TernaryRows(scale: scale) { (range, out) throws(SternaError) in
+    TernaryRows(scale: .tensor(scale)) { (range, out, _) throws(SternaError) in
       let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: range.count * columns)
       defer { values.deallocate() }
       try source.floats(from: range.lowerBound * columns, into: values)
@@ -150,7 +150,7 @@ extension HubFolder: WeightSource {
     let mean = Float(sum / Double(rows * columns))
     guard mean.isFinite else { throw source.error("the mean of the weights is too large", found: "\(sum / Double(rows * columns))") }
     let s = 1 / max(mean, 1e-5)
-    return TernaryRows(scale: 1 / s) { (range, out) throws(SternaError) in
+    return TernaryRows(scale: .tensor(1 / s)) { (range, out, _) throws(SternaError) in
       let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: range.count * columns)
       defer { values.deallocate() }
       try source.floats(from: range.lowerBound * columns, into: values)

@@ -33,6 +33,8 @@ extension EmbeddingTable.Storage {
     case .f32: .f32
     case .f16: .f16
     case .q8: .q8_0
+    case .q6: .q6_K
+    case .q4: .iq4_nl
     }
   }
 
@@ -41,6 +43,8 @@ extension EmbeddingTable.Storage {
     case .f32: self = .f32
     case .f16: self = .f16
     case .q8_0: self = .q8
+    case .q6_K: self = .q6
+    case .iq4_nl: self = .q4
     default: return nil
     }
   }

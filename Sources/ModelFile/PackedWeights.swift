@@ -84,7 +84,8 @@ struct PackedWeights {
       blocks.append(
         BlockWeights(
           attentionNorm: try vector(.block(i, .attentionNorm)),
-          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value), output: try matrix(i, .output),
+          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value), queryNorm: nil, keyNorm: nil,
+          output: try matrix(i, .output),
           attentionSubNorm: configuration.hasSubNorms ? try vector(.block(i, .attentionSubNorm)) : nil,
           feedForwardNorm: try vector(.block(i, .feedForwardNorm)),
           gate: try matrix(i, .gate), up: try matrix(i, .up), down: try matrix(i, .down),
@@ -108,7 +109,7 @@ struct PackedWeights {
   }
 
   private func table(_ part: ModelPart) throws(SternaError) -> EmbeddingTable {
-    EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0)
+    EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0, fileOffset: try base(part).1.offset)
   }
 
   private func matrix(_ block: Int, _ linear: Linear) throws(SternaError) -> TernaryMatrix {

@@ -159,7 +159,8 @@ public enum Packer {
     var bytes: [UInt8] = []
     for first in stride(from: 0, to: rows, by: chunk) {
       let range = first..<min(first + chunk, rows)
-      try matrix.read(range, weights)
+      var none: Float = 0
+      try matrix.read(range, weights, &none)
       let count = ct_fast_bytes(range.count, columns)
       bytes = [UInt8](unsafeUninitializedCapacity: count) { out, initialised in
         if let base = out.baseAddress { ct_fast_pack(weights, range.count, columns, base) }
@@ -167,6 +168,9 @@ public enum Packer {
       }
       try writer.write(bytes)
     }
-    return matrix.scale
+    guard case .tensor(let scale) = matrix.scale else {
+      throw SternaError(.unsupported, "scales by row or group are not written yet", at: "tensor \(planned.name)")
+    }
+    return scale
   }
 }

@@ -12,6 +12,7 @@ struct RowEncoder {
     case .f32: out.append(contentsOf: UnsafeRawBufferPointer(values))
     case .f16:
       for value in values { try put(Float16(value), of: value, &out, place) }
+    case .q6, .q4: throw SternaError(.unsupported, "this storage is not written yet", at: place)
     case .q8:
       for block in 0..<values.count / 32 { try q8(UnsafeBufferPointer(rebasing: values[block * 32..<block * 32 + 32]), &out, place) }
     }

@@ -17,7 +17,15 @@ protocol WeightSource {
 /// The rows of a ternary matrix at its source.
 struct TernaryRows {
   /// What the integer product is multiplied by.
-  let scale: Float
-  /// Writes the weights (-1, 0, 1) of some rows, contiguously.
-  let read: (Range<Int>, UnsafeMutablePointer<Int8>) throws(SternaError) -> Void
+  enum Scale {
+    case tensor(Float)
+    /// `read` writes one for each row.
+    case rows
+    /// `read` writes one for each row and 128 columns; columns are a multiple of 128.
+    case groups
+  }
+
+  let scale: Scale
+  /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has such.
+  let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
 }

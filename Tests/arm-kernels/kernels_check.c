@@ -96,7 +96,7 @@ static void float_digests(const ct_kernels *k, uint64_t digests[functions]) {
     v = k->dot_q8_0(blocks, b, n), digests[2] = digest_floats(digests[2], &v, 1);
     memcpy(out, b, sizeof out), k->axpy_f32(1.7f, a, out, n), digests[3] = digest_floats(digests[3], out, n);
     memcpy(out, b, sizeof out), k->axpy_f16(1.7f, h, out, n), digests[4] = digest_floats(digests[4], out, n);
-    k->rms_norm(a, b, out, n, 1e-5f), digests[7] = digest_floats(digests[7], out, n);
+    k->rms_norm(a, b, out, n, n, 1e-5f), digests[7] = digest_floats(digests[7], out, n);
     int32_t sum = k->quantize(a, q, n, n + 5, &v);
     digests[8] = digest(digest_floats(digest(digests[8], &sum, 4), &v, 1), q, n + 5);
     memcpy(out, a, sizeof out), k->softmax(out, n), digests[9] = digest_floats(digests[9], out, n);
