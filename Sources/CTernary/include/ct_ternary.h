@@ -118,7 +118,7 @@ typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
    */
   float (*kv_quantize)(const float *x, int8_t *q, size_t head_size);
   float (*query_prepare)(const float *x, int8_t *prepared, size_t head_size);
-  void (*key_scores)(const int8_t *keys, const float *key_scales, size_t count, size_t head_size,
+  void (*key_scores)(const int8_t *keys, const float *key_scales, size_t count, size_t head_size, size_t group,
                      const int8_t *prepared, const float *query_scales, size_t queries, float *scores, size_t scores_stride);
   float (*value_weights)(float *scores, const float *value_scales, size_t count, int16_t *w);
   void (*value_sums)(const int8_t *values, size_t count, size_t head_size,
@@ -182,7 +182,7 @@ int ct_small_weight(const uint8_t *packed, size_t rows, size_t columns, size_t r
 ptrdiff_t ct_small_validate(const uint8_t *packed, size_t bytes);
 
 /* Where dimension d of position i lies in int8 keys and values, and putting a quantised head there. */
-void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size);
+void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size, size_t group);
 void ct_value_store(const int8_t *q, int8_t *values, size_t position, size_t head_size);
 
 /* Bytes that head_prepare writes for n values. */
