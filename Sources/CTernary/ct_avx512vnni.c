@@ -13,6 +13,9 @@
 
 #define CT_HALF_F16C 1
 #include "ct_float_body.h"
+#include "ct_attention_body.h"
+#include "ct_head_body.h"
+#include "ct_plain_attention.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -133,6 +136,6 @@ static void avx512vnni_fast_matmul(const uint8_t *weights, size_t row_blocks, si
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx512vnni_kernels = {.name = "avx512vnni", .fast_matmul = avx512vnni_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_avx512vnni_kernels = {.name = "avx512vnni", .fast_matmul = avx512vnni_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 #endif
