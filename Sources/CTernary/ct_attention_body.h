@@ -76,12 +76,12 @@ static float a_value_weights(float *scores, const float *value_scales, size_t co
     largests = scaled > largests ? scaled : largests;
     f_store_part(scores + i, scaled, count - i);
   }
-  float largest = f_max(largests);
+  float largest = f_max(largests), sum = f_sum(sums);
   if (!(largest > 0.0f)) {
     memset(w, 0, count * sizeof(int16_t));
-    return 0.0f;
+    return sum;  // 0 or NaN
   }
-  float by_largest = 32767.0f / largest, by_sum = (float)(16777216 - (int32_t)count) / f_sum(sums);
+  float by_largest = 32767.0f / largest, by_sum = (float)(16777216 - (int32_t)count) / sum;
   float s = by_largest < by_sum ? by_largest : by_sum;
 
   for (i = 0; i + 16 <= count; i += 16) {
@@ -93,6 +93,29 @@ static float a_value_weights(float *scores, const float *value_scales, size_t co
     memcpy(w + i, &rounded, (count - i) * sizeof(int16_t));
   }
   return 1.0f / (s * f_sum(totals));
+}
+
+/* Adds the sums of `pairs` pairs of positions for a number of queries that is the function's own. */
+typedef void (*value_function)(const int8_t *values, size_t pairs, size_t head_size, const int16_t *w, size_t w_stride, int32_t *out);
+
+/* Values go through the first cache in chunks, each chunk meets all queries in even groups of at most `widest`. */
+CT_INLINE void a_value_sums(const value_function *functions, size_t widest, const int8_t *values, size_t count, size_t head_size,
+                            const int16_t *w, size_t w_stride, size_t queries, int32_t *out) {
+  const size_t chunk = 16384 / (2 * head_size) + 1, groups = (queries + widest - 1) / widest;
+  for (size_t pairs = count / 2, done = 0; done < pairs;) {
+    size_t step = pairs - done < chunk ? pairs - done : chunk, q = 0;
+    for (size_t g = 0; g < groups; g++) {
+      size_t width = (queries - q) / (groups - g);
+      functions[width](values + 2 * done * head_size, step, head_size, w + q * w_stride + 2 * done, w_stride, out + q * head_size);
+      q += width;
+    }
+    done += step;
+  }
+  if (count % 2 == 0) return;
+  for (size_t q = 0; q < queries; q++) {  // the last position, beside one that has no weight
+    int16_t last[2] = {w[q * w_stride + count - 1], 0};
+    functions[1](values + (count - 1) * head_size, 1, head_size, last, 2, out + q * head_size);
+  }
 }
 
 /* SET names the integer functions: SET_key_scores and SET_value_sums. */

@@ -23,3 +23,6 @@ enum { ct_head_group = 512, ct_head_group_bytes = 2432 };
 /* Weight i of a block, before scaling. */
 int ct_iq4_nl_value(const uint8_t *block, size_t i);
 int ct_q6_k_value(const uint8_t *block, size_t i);
+
+/* Part of ct_self_test: attention and head. */
+bool ct_attention_agrees(const ct_kernels *k);
