@@ -13,6 +13,9 @@
 
 #define CT_HALF_F16C 1
 #include "ct_float_body.h"
+#include "ct_attention_body.h"
+#include "ct_head_body.h"
+#include "ct_plain_attention.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -94,6 +97,6 @@ static void avx2_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t c
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 #endif

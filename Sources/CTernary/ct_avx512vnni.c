@@ -13,6 +13,8 @@
 
 #define CT_HALF_F16C 1
 #include "ct_float_body.h"
+#include "ct_attention_body.h"
+#include "ct_head_body.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -22,6 +24,8 @@ CT_INLINE __m512i four(const int8_t *x) {
   memcpy(&word, x, sizeof word);
   return _mm512_set1_epi32(word);
 }
+
+#include "ct_avx512_attention.h"
 
 /* One block of 16 rows times one column.
  *
@@ -133,6 +137,6 @@ static void avx512vnni_fast_matmul(const uint8_t *weights, size_t row_blocks, si
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx512vnni_kernels = {.name = "avx512vnni", .fast_matmul = avx512vnni_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_avx512vnni_kernels = {.name = "avx512vnni", .fast_matmul = avx512vnni_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx512), CT_HEAD_FUNCTIONS(avx512)};
 
 #endif

@@ -16,3 +16,13 @@ extern const ct_kernels ct_neon_dotprod_kernels;
 enum { ct_unit_bytes = 64, ct_unit_rows = 16, ct_unit_columns = 16 };
 
 #define CT_INLINE static inline __attribute__((always_inline))
+
+/* 512 values of the head's input, as head_prepare lays them out (ct_head_body.h). */
+enum { ct_head_group = 512, ct_head_group_bytes = 2432 };
+
+/* Weight i of a block, before scaling. */
+int ct_iq4_nl_value(const uint8_t *block, size_t i);
+int ct_q6_k_value(const uint8_t *block, size_t i);
+
+/* Part of ct_self_test: attention and head. */
+bool ct_attention_agrees(const ct_kernels *k);

@@ -11,6 +11,9 @@
 
 #define CT_HALF_NEON 1
 #include "ct_float_body.h"
+#include "ct_attention_body.h"
+#include "ct_head_body.h"
+#include "ct_plain_attention.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -111,7 +114,7 @@ static void neon_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t c
   blocks_times(functions, 4, weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
 }
 
-const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 // MARK: dotprod
 
@@ -158,6 +161,6 @@ static void dotprod_fast_matmul(const uint8_t *weights, size_t row_blocks, size_
 
 #pragma clang attribute pop
 
-const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 #endif

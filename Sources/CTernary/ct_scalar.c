@@ -3,6 +3,9 @@
 #include "ct_internal.h"
 
 #include "ct_float_body.h"
+#include "ct_attention_body.h"
+#include "ct_head_body.h"
+#include "ct_plain_attention.h"
 
 static int code_of(const uint8_t *weights, size_t columns, size_t row, size_t column) {
   size_t unit = (row / 16) * (columns / 16) + column / 16;
@@ -25,6 +28,6 @@ static void scalar_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t
   }
 }
 
-const ct_kernels ct_scalar_kernels = {.name = "scalar", .fast_matmul = scalar_fast_matmul, CT_FLOAT_FUNCTIONS};
+const ct_kernels ct_scalar_kernels = {.name = "scalar", .fast_matmul = scalar_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 const ct_kernels *ct_scalar(void) { return &ct_scalar_kernels; }
