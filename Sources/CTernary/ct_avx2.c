@@ -95,8 +95,13 @@ static void avx2_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t c
   }
 }
 
+static void scalar_small_matmul(const uint8_t *weights, size_t row_blocks, size_t columns, const int8_t *x, size_t x_stride,
+                                const int32_t *x_sums, size_t tokens, int32_t *out, size_t out_stride) {
+  ct_scalar_kernels.small_matmul(weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
+}
+
 #pragma clang attribute pop
 
-const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 #endif

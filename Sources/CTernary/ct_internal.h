@@ -7,13 +7,14 @@ extern const ct_kernels ct_scalar_kernels;
 #if defined(__x86_64__)
 extern const ct_kernels ct_avx2_kernels;
 extern const ct_kernels ct_avx512vnni_kernels;
+extern const ct_kernels ct_avx512vbmi_kernels;
 #endif
 #if defined(__aarch64__)
 extern const ct_kernels ct_neon_kernels;
 extern const ct_kernels ct_neon_dotprod_kernels;
 #endif
 
-enum { ct_unit_bytes = 64, ct_unit_rows = 16, ct_unit_columns = 16 };
+enum { ct_unit_bytes = 64, ct_unit_rows = 16, ct_unit_columns = 16, ct_small_unit_columns = 20, ct_group_columns = 128 };
 
 #define CT_INLINE static inline __attribute__((always_inline))
 
@@ -26,3 +27,8 @@ int ct_q6_k_value(const uint8_t *block, size_t i);
 
 /* Part of ct_self_test: attention and head. */
 bool ct_attention_agrees(const ct_kernels *k);
+
+/* 1/9, 1/27 and 1/81 modulo 2^32: they divide sums that are multiples, wrapped or not. */
+#define ct_inverse_9 0x38e38e39u
+#define ct_inverse_27 0x684bda13u
+#define ct_inverse_81 0x781948b1u

@@ -52,6 +52,11 @@ CT_INLINE int8x16_t plane_of(const int p, uint8x16_t codes) {
   }
 }
 
+static void scalar_small_matmul(const uint8_t *weights, size_t row_blocks, size_t columns, const int8_t *x, size_t x_stride,
+                                const int32_t *x_sums, size_t tokens, int32_t *out, size_t out_stride) {
+  ct_scalar_kernels.small_matmul(weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
+}
+
 // MARK: base
 
 /* Half a block (8 rows) at a time, times `count` columns (a constant, at most 4): 16 int16 accumulators leave half of the
@@ -114,7 +119,7 @@ static void neon_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t c
   blocks_times(functions, 4, weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
 }
 
-const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 // MARK: dotprod
 
@@ -161,6 +166,6 @@ static void dotprod_fast_matmul(const uint8_t *weights, size_t row_blocks, size_
 
 #pragma clang attribute pop
 
-const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
 
 #endif

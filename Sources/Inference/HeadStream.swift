@@ -10,6 +10,12 @@ final class HeadStream: @unchecked Sendable {
   /// Large enough for a disk's full rate, small enough for the second cache.
   static let sliceBytes = 512 << 10
   private static let page = 4096
+  /// `O_DIRECT`, which the Glibc module does not show.
+  #if arch(arm64)
+    private static let directFlag: Int32 = 0o200000
+  #else
+    private static let directFlag: Int32 = 0o40000
+  #endif
 
   private let file: MappedFile
   /// For reads past the page cache; -1 where the file system has none such.
@@ -21,7 +27,7 @@ final class HeadStream: @unchecked Sendable {
   init(_ file: MappedFile, workers: Int) {
     self.file = file
     // The very file that is open, by its descriptor: its name may be another file's by now.
-    direct = open("/proc/self/fd/\(file.descriptor)", O_RDONLY | O_CLOEXEC | O_DIRECT)
+    direct = open("/proc/self/fd/\(file.descriptor)", O_RDONLY | O_CLOEXEC | Self.directFlag)
     let size = Self.sliceBytes + 2 * Self.page
     buffers = (0..<workers).map { _ in .allocate(byteCount: size, alignment: Self.page) }
     bytes = workers * size

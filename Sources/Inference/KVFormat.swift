@@ -11,10 +11,10 @@ public enum KVFormat: String, Sendable, CaseIterable {
 /// Where the keys and values of one sequence lie, for a capacity in tokens.
 ///
 ///     f32, f16   [blocks, 2 (keys, values), kvHeads, capacity, headSize]
-///     q8         [blocks, 2, kvHeads, slots * paddedHead] int8, then [blocks, 2, kvHeads, slots] float32 scales
+///     q8         [blocks, 2, kvHeads, slots * paddedHead] int8, each a multiple of 64, then [blocks, 2, kvHeads, slots] float32 scales
 ///
-/// Int8 keys lie in groups of 16 tokens and values in pairs, as the kernels read them (docs/kernels.md); a sequence shorter than 16 tokens, such
-/// as a label's beginning, has one smaller group.
+/// Int8 keys lie in groups of 16 tokens and values in pairs, as the kernels read them (docs/kernels.md). The keys of a sequence of less than 16 tokens,
+/// such as a label's beginning, lie token by token: a whole group would be mostly empty.
 struct KVLayout {
   let format: KVFormat
   let blocks: Int
@@ -37,16 +37,19 @@ struct KVLayout {
     return capacity < 16 ? (capacity + 1) / 2 * 2 : (capacity + 15) / 16 * 16
   }
 
-  /// Tokens of a group of int8 keys.
-  func keyGroup(_ capacity: Int) -> Int { min(16, slots(capacity)) }
+  /// Whether int8 keys lie in groups of 16 tokens.
+  func groupsKeys(_ capacity: Int) -> Bool { capacity >= 16 }
 
-  /// Bytes of all keys and values of so many tokens. A group of keys is read as a whole vector, so there is one more behind the last.
+  /// Bytes of one head's int8 keys or values: aligned vectors.
+  private func headBytes(_ capacity: Int) -> Int { (slots(capacity) * paddedHead + 63) / 64 * 64 }
+
+  /// Bytes of all keys and values of so many tokens.
   func bytes(_ capacity: Int) -> Int {
     let heads = blocks * 2 * kvHeads
-    switch format {
-    case .f32: return heads * capacity * headSize * 4
-    case .f16: return heads * capacity * headSize * 2
-    case .q8: return capacity == 0 ? 0 : heads * slots(capacity) * (paddedHead + 4) + 64
+    return switch format {
+    case .f32: heads * capacity * headSize * 4
+    case .f16: heads * capacity * headSize * 2
+    case .q8: heads * (headBytes(capacity) + slots(capacity) * 4)
     }
   }
 
@@ -66,13 +69,13 @@ struct KVLayout {
     return switch format {
     case .f32: index * capacity * headSize * 4
     case .f16: index * capacity * headSize * 2
-    case .q8: index * slots(capacity) * paddedHead
+    case .q8: index * headBytes(capacity)
     }
   }
 
   /// Offset of their scales, for `q8`.
   func scaleOffset(block: Int, kind: Int, head: Int, capacity: Int) -> Int {
     let index = (block * 2 + kind) * kvHeads + head
-    return slots(capacity) * (blocks * 2 * kvHeads * paddedHead + index * 4)
+    return blocks * 2 * kvHeads * headBytes(capacity) + index * slots(capacity) * 4
   }
 }

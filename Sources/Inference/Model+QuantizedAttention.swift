@@ -21,9 +21,10 @@ final class AttentionScratch: @unchecked Sendable {
   let queryScales: FloatBuffer
   /// [queries, paddedHead]
   let sums: UnsafeMutablePointer<Int32>
+  /// The keys of a short sequence, as kernels read them. [16 tokens, paddedHead]
+  let keys: UnsafeMutablePointer<Int8>
   /// One head filled up to whole vectors. [paddedHead]
   let padded: FloatBuffer
-  let bytes: Int
 
   init(queries: Int, contextLength: Int, layout: KVLayout) {
     scores = Rows(tokens: queries, width: contextLength)
@@ -41,13 +42,14 @@ final class AttentionScratch: @unchecked Sendable {
     prepared = allocate(queries * 2 * head)
     queryScales = FloatBuffer(count: queries)
     sums = allocate(queries * head)
+    keys = allocate(16 * head)
     padded = FloatBuffer(count: head)
-    bytes = scores.buffer.bytes + queries * (weightStride * 2 + head * 6 + 4) + weightStride * 4 + head * 4
   }
 
   deinit {
     weights.deallocate()
     prepared.deallocate()
+    keys.deallocate()
     sums.deallocate()
   }
 }
@@ -80,7 +82,11 @@ extension Model {
       }
       scales[slot] = kernels.kv_quantize(source, quantized, size)
       if kind == 0 {
-        ct_key_store(quantized, base, slot, size, layout.keyGroup(sequence.capacity))
+        if layout.groupsKeys(sequence.capacity) {
+          ct_key_store(quantized, base, slot, size)
+        } else {
+          (base + slot * size).update(from: quantized, count: size)
+        }
       } else {
         ct_value_store(quantized, base, slot, size)
       }
@@ -133,9 +139,13 @@ extension Model {
       UnsafePointer(
         (sequence.storage + layout.scaleOffset(block: block, kind: kind, head: head, capacity: sequence.capacity)).assumingMemoryBound(to: Float.self))
     }
+    var keys = UnsafePointer(sequence.storage(block: block, kind: 0, head: head).assumingMemoryBound(to: Int8.self))
+    if !layout.groupsKeys(sequence.capacity) {
+      for slot in 0..<count { ct_key_store(keys + slot * layout.paddedHead, scratch.keys, slot, layout.paddedHead) }
+      keys = UnsafePointer(scratch.keys)
+    }
     kernels.key_scores(
-      sequence.storage(block: block, kind: 0, head: head).assumingMemoryBound(to: Int8.self), scales(0), count, layout.paddedHead,
-      layout.keyGroup(sequence.capacity), scratch.prepared, scratch.queryScales.base, queries, scratch.scores[0] + sequence.start,
+      keys, scales(0), count, layout.paddedHead, scratch.prepared, scratch.queryScales.base, queries, scratch.scores[0] + sequence.start,
       scratch.scores.stride)
     (scratch.valueScales.base + sequence.start).update(from: scales(1), count: count)
   }

@@ -54,7 +54,7 @@ public final class Model {
     pool = KVPool(budget: memory.kvBudget, layout: layout)
     work = Workspace(configuration, tokens: memory.batchTokens, contextLength: context, workers: threads.count, layout: layout)
     embedding = TableRows(weights.embedding, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes)
-    head = weights.head.map { TableRows($0, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes) } ?? embedding
+    if let table = weights.head { head = TableRows(table, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes) } else { head = embedding }
     headStream = HeadStream(packed.gguf.file, workers: head.isMapped ? 0 : threads.count)
   }
 

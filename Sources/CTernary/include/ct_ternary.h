@@ -43,7 +43,7 @@ extern "C" {
 
 /* One instruction set. Constant tables of functions, so sharing them between threads is safe. */
 typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
-  /* "avx512vnni", "avx2", "neon_dotprod", "neon" or "scalar". */
+  /* "avx512vbmi", "avx512vnni", "avx_vnni", "avx2", "neon_i8mm", "neon_dotprod", "neon" or "scalar". */
   const char *name;
 
   /* out[t*out_stride + r] = sum over k < columns of weight[r][k] * x[t*x_stride + k], for r < 16*row_blocks and t < tokens.
@@ -122,7 +122,7 @@ typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
    */
   float (*kv_quantize)(const float *x, int8_t *q, size_t head_size);
   float (*query_prepare)(const float *x, int8_t *prepared, size_t head_size);
-  void (*key_scores)(const int8_t *keys, const float *key_scales, size_t count, size_t head_size, size_t group,
+  void (*key_scores)(const int8_t *keys, const float *key_scales, size_t count, size_t head_size,
                      const int8_t *prepared, const float *query_scales, size_t queries, float *scores, size_t scores_stride);
   float (*value_weights)(float *scores, const float *value_scales, size_t count, int16_t *w);
   void (*value_sums)(const int8_t *values, size_t count, size_t head_size,
@@ -159,7 +159,7 @@ const ct_kernels *ct_scalar(void);
 
 /* Fills list with the paths this processor advertises, best first, scalar last, and returns how many there are (perhaps more
  * than capacity; at most CT_KERNELS_MAX). list may be NULL when capacity is 0. */
-#define CT_KERNELS_MAX 4
+#define CT_KERNELS_MAX 5
 size_t ct_available(const ct_kernels *_Nullable *_Nullable list, size_t capacity);
 
 /* Runs k on random and worst cases and compares with ct_scalar's rules. An illegal instruction counts as failure: SIGILL is
@@ -190,7 +190,7 @@ int ct_small_weight(const uint8_t *packed, size_t rows, size_t columns, size_t r
 ptrdiff_t ct_small_validate(const uint8_t *packed, size_t bytes);
 
 /* Where dimension d of position i lies in int8 keys and values, and putting a quantised head there. */
-void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size, size_t group);
+void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size);
 void ct_value_store(const int8_t *q, int8_t *values, size_t position, size_t head_size);
 
 /* Bytes that head_prepare writes for n values. */

@@ -1,0 +1,85 @@
+/* How a product is cut into pieces, once for all instruction sets: each instruction set's file includes this under its target
+ * attribute after it has defined the pieces themselves.
+ *
+ * Few tokens: weights are decoded in registers and used at once, block by block of 16 rows. They come from memory, so they are read
+ * once, as one linear stream.
+ *
+ * Many tokens: arithmetic is the limit. A panel of ct_tile_blocks * 16 rows by at most ct_panel_columns columns is unpacked into codes of a
+ * byte each, small enough for the first cache, and used for all tokens of a slice, tile by tile; the slice's activations
+ * stay in the second cache. So unpacking costs next to nothing, and the inner loop is nothing but products.
+ *
+ * A panel holds, for each block, steps of 64 bytes: byte 4*r + j of step s is the code of row r, column 4*s + j.
+ *
+ * What the including file defines:
+ *   ct_few                         the largest number of tokens for which decoding in registers pays
+ *   ct_tile_tokens, ct_tile_blocks the widest tile
+ *   few_functions[small][tokens]   a block of 16 rows times 1...ct_few tokens
+ *   tile_functions[blocks][tokens] a tile: 1...ct_tile_blocks blocks of a panel times 1...ct_tile_tokens tokens
+ *   unpack_fast, unpack_small      units to steps; `ahead` is where to prefetch, in bytes from what is read */
+#include "ct_internal.h"
+
+enum { ct_panel_columns = 640, ct_panel_steps = ct_panel_columns / 4, ct_slice_bytes = 1 << 20 };
+
+CT_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Tokens of a slice: what ct_slice_bytes hold, in whole tiles. */
+CT_INLINE size_t slice_tokens(size_t x_stride) {
+  size_t tiles = ct_slice_bytes / (x_stride * ct_tile_tokens);
+  return (tiles < 4 ? 4 : tiles) * ct_tile_tokens;
+}
+
+CT_INLINE void unpack(const bool small, const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
+  if (small) unpack_small(weights, units, ahead, panel);
+  else unpack_fast(weights, units, ahead, panel);
+}
+
+CT_INLINE void matmul(const bool small, const uint8_t *weights, size_t row_blocks, size_t columns, const int8_t *x, size_t x_stride,
+                      const int32_t *x_sums, size_t tokens, int32_t *out, size_t out_stride) {
+  const size_t unit_columns = small ? ct_small_unit_columns : ct_unit_columns;
+  const size_t units = columns / unit_columns, block_bytes = units * ct_unit_bytes;
+  if (tokens == 0) return;
+  if (tokens <= ct_few) {
+    for (size_t b = 0; b < row_blocks; b++) {
+      few_functions[small][tokens](weights + b * block_bytes, units, x, x_stride, x_sums, out + b * ct_unit_rows, out_stride);
+    }
+    return;
+  }
+  _Alignas(64) uint8_t panel[ct_tile_blocks][ct_panel_steps][ct_unit_bytes];
+  const size_t unit_steps = unit_columns / 4;
+  const size_t most = ct_panel_columns / unit_columns, pieces = units == 0 ? 1 : (units + most - 1) / most;
+  const size_t slice = slice_tokens(x_stride);
+  for (size_t first = 0; first < tokens; first += slice) {
+    const size_t count = smaller(tokens - first, slice), tiles = (count + ct_tile_tokens - 1) / ct_tile_tokens;
+    for (size_t b = 0; b < row_blocks; b += ct_tile_blocks) {
+      const size_t blocks = smaller(row_blocks - b, ct_tile_blocks);
+      for (size_t i = 0; i < pieces; i++) {
+        const size_t begin = units * i / pieces, end = units * (i + 1) / pieces;
+        // The next piece, which is the next panel's first one after the last.
+        const size_t ahead = i + 1 < pieces ? end - begin : ct_tile_blocks * units - begin;
+        for (size_t j = 0; j < blocks; j++) {
+          const uint8_t *w = weights + (b + j) * block_bytes + begin * ct_unit_bytes;
+          unpack(small, w, end - begin, (ptrdiff_t)(ahead * ct_unit_bytes), panel[j][0]);
+        }
+        size_t t = first;
+        for (size_t tile = 0; tile < tiles; tile++) {
+          const size_t width = (first + count - t) / (tiles - tile);  // even tiles: 15 tokens are 7 and 8, not 14 and 1
+          tile_functions[blocks][width](panel[0][0], sizeof panel[0], (end - begin) * unit_steps, x + t * x_stride + begin * unit_columns, x_stride,
+                                        i == 0 ? x_sums + t : NULL, out + t * out_stride + b * ct_unit_rows, out_stride);
+          t += width;
+        }
+      }
+    }
+  }
+}
+
+static void fast_matmul(const uint8_t *weights, size_t row_blocks, size_t columns, const int8_t *x, size_t x_stride,
+                        const int32_t *x_sums, size_t tokens, int32_t *out, size_t out_stride) {
+  matmul(false, weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
+}
+
+static void small_matmul(const uint8_t *weights, size_t row_blocks, size_t columns, const int8_t *x, size_t x_stride,
+                         const int32_t *x_sums, size_t tokens, int32_t *out, size_t out_stride) {
+  matmul(true, weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
+}
+
+#define CT_TERNARY_FUNCTIONS .fast_matmul = fast_matmul, .small_matmul = small_matmul
