@@ -4,7 +4,7 @@ import Basics
 public struct ModelOptions: Sendable {
   /// Threads that compute, the caller's among them.
   public var threads = 1
-  public var kv = KVFormat.q8
+  public var kv = KVFormat.f16
   /// The most tokens a sequence may have, its ancestors' included; nil: what the model was made for.
   public var contextLength: Int?
   /// Bytes for the keys and values of all sequences together; nil: enough for two of full length.
