@@ -15,7 +15,6 @@
 #include "ct_float_body.h"
 #include "ct_attention_body.h"
 #include "ct_head_body.h"
-#include "ct_plain_attention.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
@@ -25,6 +24,8 @@ CT_INLINE __m256i four(const int8_t *x) {
   memcpy(&word, x, sizeof word);
   return _mm256_set1_epi32(word);
 }
+
+#include "ct_avx2_attention.h"
 
 /* One block of 16 rows times `count` columns (a constant, at most 4): 8 int16 accumulators, 2 registers of codes, 2 of a
  * plane, the mask and the activations fill the 16 registers. */
@@ -102,6 +103,6 @@ static void scalar_small_matmul(const uint8_t *weights, size_t row_blocks, size_
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_avx2_kernels = {.name = "avx2", .fast_matmul = avx2_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx2), CT_HEAD_FUNCTIONS(avx2)};
 
 #endif

@@ -17,6 +17,10 @@ CT_INLINE void avx512_key_block(const int count, const int8_t *keys, __m512 key_
     UNROLL for (int s = 0; s < split; s++) high[q][s] = low[q][s] = _mm512_setzero_si512();
   }
   for (size_t d = 0; d < head_size; d += 8) {
+    if (count <= 4) {  // few queries wait for memory, and the processor's own prefetch stops at every page
+      _mm_prefetch((const char *)keys + 2048, _MM_HINT_T0);
+      _mm_prefetch((const char *)keys + 2112, _MM_HINT_T0);
+    }
     UNROLL for (int s = 0; s < 2; s++, keys += 64) {
       __m512i k = _mm512_xor_si512(_mm512_load_si512(keys), sign);
       UNROLL for (int q = 0; q < count; q++) {
@@ -97,16 +101,20 @@ static void avx512_key_scores(const int8_t *keys, const float *key_scales, size_
 
 // MARK: values
 
-/* `pairs` pairs of positions times `count` queries (a constant, at most 8), for 16 * `registers` dimensions: a pair of values is a
+/* `pairs` pairs of positions times `count` queries (a constant, at most 4), for 16 * `registers` dimensions: a pair of values is a
  * 32-bit lane, and so is the pair of their weights. */
 CT_INLINE void avx512_value_strip(const int count, const int registers, const int8_t *values, size_t pairs, size_t head_size,
                                   const int16_t *w, size_t w_stride, int32_t *out) {
-  __m512i sums[8][4];
+  __m512i sums[4][4];
   UNROLL for (int q = 0; q < count; q++) {
     UNROLL for (int r = 0; r < registers; r++) sums[q][r] = _mm512_loadu_si512(out + (size_t)q * head_size + 16 * (size_t)r);
   }
   for (size_t p = 0; p < pairs; p++, values += 2 * head_size) {
     __m512i v[4];
+    if (registers == 4) {
+      _mm_prefetch((const char *)values + 4096, _MM_HINT_T0);
+      _mm_prefetch((const char *)values + 4160, _MM_HINT_T0);
+    }
     UNROLL for (int r = 0; r < registers; r++) v[r] = _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)values + r));
     UNROLL for (int q = 0; q < count; q++) {
       __m512i weights = four((const int8_t *)(w + (size_t)q * w_stride + 2 * p));
@@ -120,11 +128,8 @@ CT_INLINE void avx512_value_strip(const int count, const int registers, const in
 
 CT_INLINE void avx512_value_strips(const int count, const int8_t *values, size_t pairs, size_t head_size,
                                    const int16_t *w, size_t w_stride, int32_t *out) {
-  const int widest = count <= 4 ? 4 : 2;
   size_t d = 0;
-  for (; d + 16 * widest <= head_size; d += 16 * widest) {
-    avx512_value_strip(count, widest, values + 2 * d, pairs, head_size, w, w_stride, out + d);
-  }
+  for (; d + 64 <= head_size; d += 64) avx512_value_strip(count, 4, values + 2 * d, pairs, head_size, w, w_stride, out + d);
   for (; d < head_size; d += 16) avx512_value_strip(count, 1, values + 2 * d, pairs, head_size, w, w_stride, out + d);
 }
 
@@ -137,18 +142,13 @@ VALUE_STRIPS(1)
 VALUE_STRIPS(2)
 VALUE_STRIPS(3)
 VALUE_STRIPS(4)
-VALUE_STRIPS(5)
-VALUE_STRIPS(6)
-VALUE_STRIPS(7)
-VALUE_STRIPS(8)
 
-static const value_function avx512_value_functions[9] = {
+static const value_function avx512_value_functions[5] = {
   NULL, avx512_value_strips_1, avx512_value_strips_2, avx512_value_strips_3, avx512_value_strips_4,
-  avx512_value_strips_5, avx512_value_strips_6, avx512_value_strips_7, avx512_value_strips_8,
 };
 
 static void avx512_value_sums(const int8_t *values, size_t count, size_t head_size, const int16_t *w, size_t w_stride, size_t queries, int32_t *out) {
-  a_value_sums(avx512_value_functions, 8, values, count, head_size, w, w_stride, queries, out);
+  a_value_sums(avx512_value_functions, 4, values, count, head_size, w, w_stride, queries, out);
 }
 
 // MARK: head
@@ -227,6 +227,12 @@ CT_INLINE v16i avx512_dots_q6_k(const uint8_t *block, const head_group *x, size_
   v16i sums;
   memcpy(&sums, x->half_sums + 16 * half, sizeof sums);
   return (v16i)_mm512_permutexvar_epi32(order, mixed) - sums * 32;
+}
+
+CT_INLINE v16f avx512_head_scales(const uint8_t *blocks, const int block_bytes) {
+  const __m512i offsets = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(block_bytes));
+  __m256i halves = _mm512_cvtepi32_epi16(_mm512_i32gather_epi32(offsets, (const int *)blocks, 1));
+  return (v16f)_mm512_cvtph_ps(halves);
 }
 
 CT_HEAD_ROWS(avx512)

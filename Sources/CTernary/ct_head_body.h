@@ -43,24 +43,37 @@ static void h_prepare(const float *x, size_t n, void *prepared) {
 typedef v16i (*head_dots)(const uint8_t *blocks, const head_group *x);
 typedef v16i (*head_half_dots)(const uint8_t *block, const head_group *x, size_t half);
 
+/* The halves at the beginnings of 16 blocks. */
+typedef v16f (*head_scales)(const uint8_t *blocks, const int block_bytes);
+
+CT_INLINE v16f h_scales(const uint8_t *blocks, const int block_bytes) {
+  uint16_t halves[16];
+  for (int b = 0; b < 16; b++) memcpy(&halves[b], blocks + b * block_bytes, sizeof *halves);
+  return f_from_half(halves);
+}
+
+/* The stream is read a few KiB ahead: without it the processor's own prefetch stops at every page. Past the end it does nothing. */
+CT_INLINE void h_prefetch(const uint8_t *p, const int bytes) {
+  for (int line = 0; line < bytes; line += 64) __builtin_prefetch(p + 2048 + line);
+}
+
 /* Rows of blocks {half d; weights} of 32. A last group of fewer than 16 blocks is worked on in a zero-padded copy. */
-CT_INLINE void h_rows(head_dots dots, const size_t block_bytes, const void *weights, size_t rows, size_t n, const head_group *x, float *out) {
+CT_INLINE void h_rows(head_dots dots, head_scales scales, const int block_bytes, const void *weights, size_t rows, size_t n, const head_group *x, float *out) {
   const uint8_t *block = weights;
   for (size_t r = 0; r < rows; r++) {
     v16f sums = 0;
     for (size_t done = 0, g = 0; done < n; done += ct_head_group, g++) {
       size_t left = (n - done) / 32, count = left < 16 ? left : 16;
+      h_prefetch(block, 16 * block_bytes);
       uint8_t padded[16 * 34];
       const uint8_t *group = block;
       if (count < 16) {
-        memcpy(padded, block, count * block_bytes);
-        memset(padded + count * block_bytes, 0, (16 - count) * block_bytes);
+        memcpy(padded, block, count * (size_t)block_bytes);
+        memset(padded + count * (size_t)block_bytes, 0, (16 - count) * (size_t)block_bytes);
         group = padded;
       }
-      uint16_t halves[16];
-      for (size_t b = 0; b < 16; b++) memcpy(&halves[b], group + b * block_bytes, sizeof *halves);
-      sums += __builtin_convertvector(dots(group, &x[g]), v16f) * (f_from_half(halves) * f_load(x[g].scales));
-      block += count * block_bytes;
+      sums += __builtin_convertvector(dots(group, &x[g]), v16f) * (scales(group, block_bytes) * f_load(x[g].scales));
+      block += count * (size_t)block_bytes;
     }
     out[r] = f_sum(sums);
   }
@@ -72,6 +85,7 @@ CT_INLINE void h_rows_q6_k(head_half_dots dots, const void *weights, size_t rows
   for (size_t r = 0; r < rows; r++) {
     v16f sums = 0;
     for (size_t b = 0; b < n / 256; b++, block += 210) {
+      h_prefetch(block, 210);
       const head_group *group = x + b / 2;
       v16f scales = f_from_bytes(block + 192) * (f_block_scale(block + 208) * f_load(group->half_scales + 16 * (b % 2)));
       sums += __builtin_convertvector(dots(block, group, b % 2), v16f) * scales;
@@ -80,13 +94,13 @@ CT_INLINE void h_rows_q6_k(head_half_dots dots, const void *weights, size_t rows
   }
 }
 
-/* The rows of the three types for one instruction set, from SET_dots_q8_0, SET_dots_iq4_nl and SET_dots_q6_k. */
+/* The rows of the three types for one instruction set, from SET_dots_q8_0, SET_dots_iq4_nl, SET_dots_q6_k and SET_head_scales. */
 #define CT_HEAD_ROWS(SET)                                                                                               \
   static void SET##_head_q8_0(const void *weights, size_t rows, size_t n, const void *prepared, float *out) {           \
-    h_rows(SET##_dots_q8_0, 34, weights, rows, n, prepared, out);                                                       \
+    h_rows(SET##_dots_q8_0, SET##_head_scales, 34, weights, rows, n, prepared, out);                                                       \
   }                                                                                                                     \
   static void SET##_head_iq4_nl(const void *weights, size_t rows, size_t n, const void *prepared, float *out) {         \
-    h_rows(SET##_dots_iq4_nl, 18, weights, rows, n, prepared, out);                                                     \
+    h_rows(SET##_dots_iq4_nl, SET##_head_scales, 18, weights, rows, n, prepared, out);                                                     \
   }                                                                                                                     \
   static void SET##_head_q6_k(const void *weights, size_t rows, size_t n, const void *prepared, float *out) {           \
     h_rows_q6_k(SET##_dots_q6_k, weights, rows, n, prepared, out);                                                      \

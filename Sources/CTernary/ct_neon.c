@@ -13,9 +13,10 @@
 #include "ct_float_body.h"
 #include "ct_attention_body.h"
 #include "ct_head_body.h"
-#include "ct_plain_attention.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
+
+#include "ct_neon_attention.h"
 
 typedef void (*block_function)(const uint8_t *, size_t, const int8_t *, size_t, const int32_t *, int32_t *, size_t);
 
@@ -119,11 +120,13 @@ static void neon_fast_matmul(const uint8_t *weights, size_t row_blocks, size_t c
   blocks_times(functions, 4, weights, row_blocks, columns, x, x_stride, x_sums, tokens, out, out_stride);
 }
 
-const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_neon_kernels = {.name = "neon", .fast_matmul = neon_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(neon), CT_HEAD_FUNCTIONS(neon)};
 
 // MARK: dotprod
 
 #pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+
+#include "ct_dotprod_attention.h"
 
 /* One block of 16 rows times `count` columns (a constant, at most 4): 16 accumulators, and the activations of a unit are one
  * register a column, whose lanes sdot takes as they are. */
@@ -166,6 +169,6 @@ static void dotprod_fast_matmul(const uint8_t *weights, size_t row_blocks, size_
 
 #pragma clang attribute pop
 
-const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_neon_dotprod_kernels = {.name = "neon_dotprod", .fast_matmul = dotprod_fast_matmul, .small_matmul = scalar_small_matmul, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(dotprod), CT_HEAD_FUNCTIONS(dotprod)};
 
 #endif

@@ -57,4 +57,5 @@ CT_INLINE v16i plain_dots_q6_k(const uint8_t *block, const head_group *x, size_t
   return dots;
 }
 
+#define plain_head_scales h_scales
 CT_HEAD_ROWS(plain)
