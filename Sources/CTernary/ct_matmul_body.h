@@ -15,7 +15,7 @@
  *   ct_tile_tokens, ct_tile_blocks the widest tile
  *   few_functions[small][tokens]   a block of 16 rows times 1...ct_few tokens
  *   tile_functions[blocks][tokens] a tile: 1...ct_tile_blocks blocks of a panel times 1...ct_tile_tokens tokens
- *   unpack_fast, unpack_small      units to steps; `ahead` is where to prefetch, in bytes from what is read */
+ *   unpack_units(small, ...)       units to steps; `ahead` is where to prefetch, in bytes from what is read */
 #include "ct_internal.h"
 
 /* A panel's steps: 5 groups of the small layout are 35 each. */
@@ -27,6 +27,14 @@ CT_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 CT_INLINE size_t slice_tokens(size_t x_stride) {
   size_t tiles = ct_slice_bytes / (x_stride * ct_tile_tokens);
   return (tiles < 4 ? 4 : tiles) * ct_tile_tokens;
+}
+
+static void unpack_fast(const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
+  unpack_units(false, weights, units, ahead, panel);
+}
+
+static void unpack_small(const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
+  unpack_units(true, weights, units, ahead, panel);
 }
 
 CT_INLINE void unpack(const bool small, const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
