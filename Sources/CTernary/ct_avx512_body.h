@@ -5,11 +5,6 @@
  * modulo 2^32, and the true result is at most 2^30. The one bound that is less: ct_fold_units.
  *
  * CT_VBMI is 1 where the byte permutations of AVX-512 VBMI may be used. */
-#include <immintrin.h>
-#include <string.h>
-
-#include "ct_internal.h"
-
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 enum { ct_few = 12, ct_tile_tokens = 14, ct_tile_blocks = 2 };
@@ -118,18 +113,8 @@ CT_INLINE void few_times(const bool small, const int count, const uint8_t *weigh
   UNROLL for (int c = 0; c < count; c++) _mm512_storeu_si512(out + (size_t)c * out_stride, totals[c]);
 }
 
-typedef void (*few_function)(const uint8_t *, size_t, const int8_t *, size_t, const int32_t *, int32_t *, size_t);
-
-#define FEW(size, small, count)                                                                                        \
-  static void few_##size##_##count(const uint8_t *weights, size_t units, const int8_t *x, size_t x_stride,             \
-                                   const int32_t *x_sums, int32_t *out, size_t out_stride) {                           \
-    few_times(small, count, weights, units, x, x_stride, x_sums, out, out_stride);                                     \
-  }
-#define FEW_OF(size, small)                                                                                            \
-  FEW(size, small, 1) FEW(size, small, 2) FEW(size, small, 3) FEW(size, small, 4) FEW(size, small, 5) FEW(size, small, 6) \
-  FEW(size, small, 7) FEW(size, small, 8) FEW(size, small, 9) FEW(size, small, 10) FEW(size, small, 11) FEW(size, small, 12)
-FEW_OF(fast, false)
-FEW_OF(small, true)
+#define FEW(count) FEW_OF(fast, false, count) FEW_OF(small, true, count)
+FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8) FEW(9) FEW(10) FEW(11) FEW(12)
 
 static const few_function few_functions[2][ct_few + 1] = {
   {NULL, few_fast_1, few_fast_2, few_fast_3, few_fast_4, few_fast_5, few_fast_6,
@@ -148,14 +133,6 @@ CT_INLINE void unpack_units(const bool small, const uint8_t *weights, size_t uni
     decode(small, false, _mm512_load_si512(weights), plane);
     UNROLL for (int p = 0; p < planes; p++) _mm512_store_si512(panel + ct_unit_bytes * p, plane[p]);
   }
-}
-
-static void unpack_fast(const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
-  unpack_units(false, weights, units, ahead, panel);
-}
-
-static void unpack_small(const uint8_t *weights, size_t units, ptrdiff_t ahead, uint8_t *panel) {
-  unpack_units(true, weights, units, ahead, panel);
 }
 
 /* 32 rows by 14 tokens are 28 sums; two registers of codes and one of activations are left: 16 loads for 28 vpdpbusd. x_sums NULL: goes on
@@ -180,8 +157,6 @@ CT_INLINE void tile_times(const int blocks, const int count, const uint8_t *pane
     UNROLL for (int b = 0; b < blocks; b++) _mm512_storeu_si512(out + (size_t)c * out_stride + 16 * b, sums[c][b]);
   }
 }
-
-typedef void (*tile_function)(const uint8_t *, size_t, size_t, const int8_t *, size_t, const int32_t *, int32_t *, size_t);
 
 #define TILE(blocks, count)                                                                                            \
   static void tile_##blocks##_##count(const uint8_t *panel, size_t panel_stride, size_t steps, const int8_t *x, size_t x_stride, \

@@ -49,11 +49,14 @@ size_t ct_available(const ct_kernels **list, size_t capacity) {
   struct x86_sets sets = detect();
   if (sets.avx512vbmi) found[count++] = &ct_avx512vbmi_kernels;
   if (sets.avx512vnni) found[count++] = &ct_avx512vnni_kernels;
+  if (sets.avx_vnni) found[count++] = &ct_avx_vnni_kernels;
   if (sets.avx2) found[count++] = &ct_avx2_kernels;
 #elif defined(__aarch64__)
 #if defined(__linux__)
-  const unsigned long asimddp = 1ul << 20;  // HWCAP_ASIMDDP
-  if (getauxval(AT_HWCAP) & asimddp) found[count++] = &ct_neon_dotprod_kernels;
+  const unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+  const bool dotprod = getauxval(AT_HWCAP) & asimddp;
+  if (dotprod && getauxval(AT_HWCAP2) & i8mm) found[count++] = &ct_neon_i8mm_kernels;
+  if (dotprod) found[count++] = &ct_neon_dotprod_kernels;
 #endif
   found[count++] = &ct_neon_kernels;
 #endif
