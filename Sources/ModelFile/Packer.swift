@@ -18,6 +18,17 @@ public struct PackOptions: Sendable {
   }
 }
 
+/// What the packer chose, and what that costs.
+public struct PackReport: Sendable {
+  public var layout: TernaryMatrix.Layout
+  public var embedding: EmbeddingTable.Storage
+  /// Neurons of all feed-forward parts that are always zero and were not stored.
+  public var droppedNeurons: Int
+  public var embeddingLoss = TableLoss()
+  /// Nil where the head is the embedding.
+  public var headLoss: TableLoss?
+}
+
 /// Writes packed model files (docs/format.md).
 public enum Packer {
   /// Streams a model into a packed file, which appears under its name only when it is complete and on stable storage.
@@ -25,25 +36,27 @@ public enum Packer {
   ///   - sections: named byte strings that travel in the file, such as `sterna.tokenizer`.
   ///   - metadata: additional keys, such as `sterna.template`.
   ///   - progress: told what is being done, one line at a time.
+  @discardableResult
   public static func pack(
     _ source: HubFolder, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
     metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
-  ) throws(SternaError) {
+  ) throws(SternaError) -> PackReport {
     try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
   }
 
   /// The same for a model with random weights.
+  @discardableResult
   public static func pack(
     _ source: DummySource, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
     metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
-  ) throws(SternaError) {
+  ) throws(SternaError) -> PackReport {
     try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
   }
 
   static func write(
     _ source: some WeightSource, to path: String, options: PackOptions, sections: [(name: String, bytes: [UInt8])],
     metadata: [(String, GGUFValue)], progress: ((String) -> Void)?
-  ) throws(SternaError) {
+  ) throws(SternaError) -> PackReport {
     var configuration = source.configuration
     configuration.name = options.name ?? configuration.name
     try configuration.validate()
@@ -55,18 +68,22 @@ public enum Packer {
     let keys = try header(configuration, plan, tensorCount: tensors.count, extra: metadata)
     let writer = try GGUFWriter(path, metadata: keys, tensors: tensors.map { ($0.name, $0.type, $0.shape) }, alignment: PackedFormat.alignment)
     for section in sections { try writer.write(section.bytes) }
+    var report = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
     var scales: [Float] = []
     for (i, planned) in plan.stored.enumerated() {
       progress?("\(planned.name) (\(i + 1) of \(plan.stored.count))")
       switch planned.kind {
       case .vector: try writeVector(source, planned, plan.live, configuration, writer)
-      case .table(let rows, let columns): try writeTable(source, planned, rows, columns, as: plan.table, writer)
+      case .table(let rows, let columns):
+        let loss = try writeTable(source, planned, rows, columns, as: plan.table, writer)
+        if planned.part == .embedding { report.embeddingLoss = loss } else { report.headLoss = loss }
       case .ternary(let rows, let columns): scales.append(try writeTernary(plan, planned, rows, columns, writer))
       }
     }
     try writer.finish(replacing: [
       PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
     ])
+    return report
   }
 
   /// What can be refused before anything is written.
@@ -150,19 +167,23 @@ public enum Packer {
 
   private static func writeTable(
     _ source: some WeightSource, _ planned: PlannedTensor, _ rows: Int, _ columns: Int, as storage: EmbeddingTable.Storage, _ writer: GGUFWriter
-  ) throws(SternaError) {
+  ) throws(SternaError) -> TableLoss {
     let chunk = min(rows, max(1, chunkValues / columns))
     let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: chunk * columns)
     defer { values.deallocate() }
-    let encoder = RowEncoder(storage: storage, columns: columns)
-    var bytes: [UInt8] = []
+    let rowBytes = storage.rowBytes(columns: columns)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk * rowBytes, alignment: 16)
+    defer { bytes.deallocate() }
+    var encoder = RowEncoder(storage: storage, columns: columns)
     for first in stride(from: 0, to: rows, by: chunk) {
       let range = first..<min(first + chunk, rows)
       let part = UnsafeMutableBufferPointer(rebasing: values[..<(range.count * columns)])
+      let encoded = UnsafeMutableRawBufferPointer(rebasing: bytes[..<(range.count * rowBytes)])
       try source.floats(planned, rows: range, into: part)
-      try encoder.encode(UnsafeBufferPointer(part), into: &bytes, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
-      try writer.write(bytes)
+      try encoder.encode(UnsafeBufferPointer(part), into: encoded, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+      try writer.write(UnsafeRawBufferPointer(encoded))
     }
+    return encoder.loss
   }
 
   /// Writes codes and scales. Returns the scale of the whole matrix, 1 where each row or group has its own.

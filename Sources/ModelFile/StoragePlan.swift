@@ -6,7 +6,7 @@ struct StoragePlan {
   let stored: [PlannedTensor]
   let table: EmbeddingTable.Storage
   let live: LiveNeurons
-  private let layout: TernaryMatrix.Layout
+  let layout: TernaryMatrix.Layout
   /// Of the source: all rows and columns.
   private let matrices: [ModelPart: TernaryRows]
   private let configuration: ModelConfiguration

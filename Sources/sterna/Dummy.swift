@@ -41,9 +41,9 @@ struct Dummy: ParsableCommand {
     }
     let source = DummySource(shape, seed: seed, beginOfText: tokenizer.beginOfText, endOfText: tokenizer.endOfText)
     let template = PromptTemplate.detect(architecture: source.configuration.architecture, tokenizer: tokenizer).template
-    try Packer.pack(
+    let report = try Packer.pack(
       source, to: output, options: storage.options, sections: [(Tokenizer.sectionName, tables)],
       metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], progress: progressNotes())
-    try printPacked(output)
+    try printPacked(output, report)
   }
 }
