@@ -29,13 +29,25 @@ size_t ct_fast_bytes(size_t rows, size_t columns) { return packed_bytes(rows, co
 /* First bit of the code of a column in its byte. */
 static unsigned bit_offset(size_t column) { return 2 * (unsigned)(column % ct_unit_columns / 4); }
 
+/* The four bytes of a row in one unit, from its 16 weights. */
+CT_INLINE void fast_pack_row(const int8_t *w, uint8_t *out) {
+  for (int j = 0; j < 4; j++) {
+    out[j] = (uint8_t)(code_of(w[j]) | code_of(w[4 + j]) << 2 | code_of(w[8 + j]) << 4 | code_of(w[12 + j]) << 6);
+  }
+}
+
 void ct_fast_pack(const int8_t *weights, size_t rows, size_t columns, uint8_t *out) {
-  memset(out, 0x55, ct_fast_bytes(rows, columns));  // code 1 everywhere
+  size_t units = (columns + ct_unit_columns - 1) / ct_unit_columns;
+  memset(out, 0x55, ct_fast_bytes(rows, columns));  // code 1 everywhere: the padding
   for (size_t row = 0; row < rows; row++) {
-    for (size_t column = 0; column < columns; column++) {
-      uint8_t *byte = out + byte_offset(columns, ct_unit_columns, row, column);
-      unsigned shift = bit_offset(column);
-      *byte = (uint8_t)((*byte & ~(3u << shift)) | code_of(weights[row * columns + column]) << shift);
+    const int8_t *from = weights + row * columns;
+    uint8_t *to = out + row / ct_unit_rows * units * ct_unit_bytes + 4 * (row % ct_unit_rows);
+    size_t column = 0;
+    for (; column + ct_unit_columns <= columns; column += ct_unit_columns, to += ct_unit_bytes) fast_pack_row(from + column, to);
+    if (column < columns) {
+      int8_t last[ct_unit_columns] = {0};
+      memcpy(last, from + column, columns - column);
+      fast_pack_row(last, to);
     }
   }
 }
@@ -68,12 +80,24 @@ size_t ct_small_bytes(size_t rows, size_t columns) { return packed_bytes(rows, c
 /* The place of a column's code in its byte, as a power of three. */
 static unsigned digit_value(size_t column) { return powers_of_three[column % ct_small_unit_columns / 4]; }
 
+CT_INLINE void small_pack_row(const int8_t *w, uint8_t *out) {
+  for (int j = 0; j < 4; j++) {
+    out[j] = (uint8_t)(code_of(w[j]) + 3 * code_of(w[4 + j]) + 9 * code_of(w[8 + j]) + 27 * code_of(w[12 + j]) + 81 * code_of(w[16 + j]));
+  }
+}
+
 void ct_small_pack(const int8_t *weights, size_t rows, size_t columns, uint8_t *out) {
-  memset(out, 1 + 3 + 9 + 27 + 81, ct_small_bytes(rows, columns));  // code 1 everywhere
+  size_t units = (columns + ct_small_unit_columns - 1) / ct_small_unit_columns;
+  memset(out, 1 + 3 + 9 + 27 + 81, ct_small_bytes(rows, columns));  // code 1 everywhere: the padding
   for (size_t row = 0; row < rows; row++) {
-    for (size_t column = 0; column < columns; column++) {
-      uint8_t *byte = out + byte_offset(columns, ct_small_unit_columns, row, column);
-      *byte = (uint8_t)(*byte + digit_value(column) * code_of(weights[row * columns + column]) - digit_value(column));
+    const int8_t *from = weights + row * columns;
+    uint8_t *to = out + row / ct_unit_rows * units * ct_unit_bytes + 4 * (row % ct_unit_rows);
+    size_t column = 0;
+    for (; column + ct_small_unit_columns <= columns; column += ct_small_unit_columns, to += ct_unit_bytes) small_pack_row(from + column, to);
+    if (column < columns) {
+      int8_t last[ct_small_unit_columns] = {0};
+      memcpy(last, from + column, columns - column);
+      small_pack_row(last, to);
     }
   }
 }

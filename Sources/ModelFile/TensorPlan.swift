@@ -33,26 +33,30 @@ enum Linear: CaseIterable, Hashable {
   case query, key, value, output, gate, up, down
 
   /// (rows, columns) = (outputs, inputs)
-  func shape(_ c: ModelConfiguration) -> (rows: Int, columns: Int) {
-    switch self {
+  /// - Parameter live: neurons of the feed-forward part that are stored; nil where all are.
+  func shape(_ c: ModelConfiguration, live: Int? = nil) -> (rows: Int, columns: Int) {
+    let feedForward = live ?? c.feedForwardSize
+    return switch self {
     case .query: (c.querySize, c.hiddenSize)
     case .key, .value: (c.kvSize, c.hiddenSize)
     case .output: (c.hiddenSize, c.querySize)
-    case .gate, .up: (c.feedForwardSize, c.hiddenSize)
-    case .down: (c.hiddenSize, c.feedForwardSize)
+    case .gate, .up: (feedForward, c.hiddenSize)
+    case .down: (c.hiddenSize, feedForward)
     }
   }
 }
 
 extension ModelConfiguration {
-  /// All tensors of a model of this configuration, in the order of a packed file.
-  func plan() -> [PlannedTensor] {
-    var plan = [PlannedTensor(part: .embedding, kind: .table(rows: vocabularySize, columns: hiddenSize))]
+  /// All tensors of a model of this configuration, in the order of a packed file: first what every token reads, then the tables of which
+  /// a token reads a row, so that one range of the file is all that has to stay in memory.
+  /// - Parameter live: the neurons that are stored of each block's feed-forward part; nil where none was dropped.
+  func plan(live: [Int]? = nil) -> [PlannedTensor] {
+    var plan: [PlannedTensor] = []
     func add(_ block: Int, _ part: BlockPart, _ kind: PlannedTensor.Kind) {
       plan.append(PlannedTensor(part: .block(block, part), kind: kind))
     }
     func linear(_ block: Int, _ linear: Linear) {
-      let (rows, columns) = linear.shape(self)
+      let (rows, columns) = linear.shape(self, live: live?[block])
       if linearNormEpsilon != nil { add(block, .inputNorm(linear), .vector(columns)) }
       add(block, .linear(linear), .ternary(rows: rows, columns: columns))
     }
@@ -66,10 +70,11 @@ extension ModelConfiguration {
       add(block, .feedForwardNorm, .vector(hiddenSize))
       linear(block, .gate)
       linear(block, .up)
-      if hasSubNorms { add(block, .feedForwardSubNorm, .vector(feedForwardSize)) }
+      if hasSubNorms { add(block, .feedForwardSubNorm, .vector(live?[block] ?? feedForwardSize)) }
       linear(block, .down)
     }
     plan.append(PlannedTensor(part: .finalNorm, kind: .vector(hiddenSize)))
+    plan.append(PlannedTensor(part: .embedding, kind: .table(rows: vocabularySize, columns: hiddenSize)))
     if !tiedHead { plan.append(PlannedTensor(part: .head, kind: .table(rows: vocabularySize, columns: hiddenSize))) }
     return plan
   }

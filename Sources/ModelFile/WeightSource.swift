@@ -10,7 +10,8 @@ protocol WeightSource {
   /// Some rows of a vector (one row) or a table, as float32, all finite. `into` holds rows.count * columns values.
   func floats(_ tensor: PlannedTensor, rows: Range<Int>, into: UnsafeMutableBufferPointer<Float>) throws(SternaError)
 
-  /// A ternary matrix, ready to be read row by row.
+  /// A ternary matrix, ready to be read row by row, more than once. The packer asks for all matrices before it writes and keeps them, so
+  /// they must not hold data.
   func ternary(_ tensor: PlannedTensor) throws(SternaError) -> TernaryRows
 }
 
@@ -26,6 +27,13 @@ struct TernaryRows {
   }
 
   let scale: Scale
+  var scaleKind: ScaleKind {
+    switch scale {
+    case .tensor: .tensor
+    case .rows: .rows
+    case .groups: .groups
+    }
+  }
   /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has such.
   let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
 }

@@ -8,10 +8,33 @@ import Tokenizer
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
 
+/// `--layout`: small, fast, or whichever suits the model and the machine.
+enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
+  case auto, small, fast
+
+  var layout: TernaryMatrix.Layout? {
+    switch self {
+    case .auto: nil
+    case .small: .small
+    case .fast: .fast
+    }
+  }
+}
+
+/// How weights are stored in a packed file.
+struct StorageArguments: ParsableArguments {
+  @Option(help: "How embedding and head are stored: f32, f16, q8, q6 or q4. (default: q8; f32 for a table under a megabyte)")
+  var embedding: EmbeddingTable.Storage?
+
+  @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits) or auto.")
+  var layout: LayoutChoice = .auto
+
+  var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout) }
+}
+
 /// How a hub folder is packed; ignored for a file that is packed already.
 struct PackArguments: ParsableArguments {
-  @Option(help: "How embedding and head are stored: f32, f16 or q8. (default: q8; f32 for a table under a megabyte)")
-  var embedding: EmbeddingTable.Storage?
+  @OptionGroup var storage: StorageArguments
 
   @Option(help: "Prompt template: a JSON file, or a built-in one by name. Without it, the tokenizer's special tokens decide.")
   var template: String?

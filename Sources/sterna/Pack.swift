@@ -25,30 +25,46 @@ struct Pack: ParsableCommand {
     guard isDirectory(source) else {
       throw SternaError(.unsupported, "not a hub folder", at: source, expected: "a folder with config.json, *.safetensors and tokenizer.json")
     }
-    // A line a second: a small model packs in silence, a large one shows that it moves.
-    var last = monotonicSeconds()
-    try packModel(from: source, to: output, arguments: arguments) { line in
-      guard monotonicSeconds() - last >= 1 else { return }
-      last = monotonicSeconds()
-      note(line)
-    }
-    let packed = try PackedModel.open(output)
-    printLine("\(output): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
+    let report = try packModel(from: source, to: output, arguments: arguments, progress: progressNotes())
+    try printPacked(output, report)
+  }
+}
+
+/// A line a second: a small model packs in silence, a large one shows that it moves.
+func progressNotes() -> (String) -> Void {
+  var last = monotonicSeconds()
+  return { line in
+    guard monotonicSeconds() - last >= 1 else { return }
+    last = monotonicSeconds()
+    note(line)
+  }
+}
+
+/// What has become of it.
+func printPacked(_ path: String, _ report: PackReport) throws {
+  let packed = try PackedModel.open(path)
+  printLine("\(path): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
+  printLine("layout \(report.layout.rawValue)" + (report.droppedNeurons > 0 ? ", without \(report.droppedNeurons) neurons that are always zero" : ""))
+  for (table, loss) in [("embedding", report.embeddingLoss), ("head", report.headLoss)] {
+    guard let loss else { continue }
+    printLine(
+      "\(table) in \(report.embedding.rawValue): relative error \((loss.relativeError * 100).formatted(3)) %, mean cosine of rows \(loss.meanCosine.formatted(6))")
   }
 }
 
 /// Composes a packed file of what three modules know: weights, tokenizer tables, prompt template.
-func packModel(from folder: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws {
+@discardableResult
+func packModel(from folder: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws -> PackReport {
   let source = try HubFolder(folder)
   let tables = try Tokenizer.pack(hubFolder: folder)
   let template = try promptTemplate(arguments.template, architecture: source.configuration.architecture, tokenizer: Tokenizer(tables: tables))
-  try Packer.pack(
-    source, to: path, options: PackOptions(embedding: arguments.embedding), sections: [(Tokenizer.sectionName, tables)],
+  return try Packer.pack(
+    source, to: path, options: arguments.storage.options, sections: [(Tokenizer.sectionName, tables)],
     metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], progress: progress)
 }
 
 /// A built-in template by name, a file, or what the tokenizer's special tokens suggest.
-private func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
+func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
   guard let choice else { return PromptTemplate.detect(architecture: architecture, tokenizer: tokenizer).template }
   if let builtIn = PromptTemplate.builtIn(named: choice) { return builtIn }
   guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: choice)) else {
