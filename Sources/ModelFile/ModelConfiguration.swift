@@ -90,6 +90,9 @@ public struct ModelConfiguration: Sendable, Equatable {
 }
 
 extension ModelConfiguration {
+  /// What `architecture` may be.
+  static let architectures = ["bitnet", "llama", "qwen3"]
+
   /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
   public enum Limits {
     public static let vocabulary = 1...1 << 20
