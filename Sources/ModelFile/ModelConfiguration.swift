@@ -4,7 +4,7 @@ import Basics
 /// a packed file is opened; both go through `validate()`, so no number here is ever beyond the limits below.
 public struct ModelConfiguration: Sendable, Equatable {
   /// The function between gate and up projection.
-  public enum Activation: String, Sendable {
+  public enum Activation: String, Sendable, CaseIterable {
     /// x * sigmoid(x)
     case silu
     /// max(x, 0)²
