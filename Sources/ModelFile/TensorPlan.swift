@@ -1,7 +1,7 @@
 /// The tensors that a model *must* have, by its configuration: what the packer writes, in this order, and what a packed file is
 /// checked against. No shape of a file is ever believed beyond this.
-struct PlannedTensor: Equatable {
-  enum Kind: Equatable {
+package struct PlannedTensor: Equatable {
+  package enum Kind: Equatable {
     /// Float32 values.
     case vector(Int)
     case ternary(rows: Int, columns: Int)
@@ -9,27 +9,29 @@ struct PlannedTensor: Equatable {
     case table(rows: Int, columns: Int)
   }
 
-  let part: ModelPart
-  let kind: Kind
+  package let part: ModelPart
+  package let kind: Kind
 
   /// The name in a GGUF file.
-  var name: String { part.ggufName }
+  package var name: String { part.ggufName }
 }
 
 /// A place in a model, independent of the names that different formats give it.
-enum ModelPart: Hashable {
+package enum ModelPart: Hashable {
   case embedding, head, finalNorm
   case block(Int, BlockPart)
 }
 
-enum BlockPart: Hashable {
+package enum BlockPart: Hashable {
   case attentionNorm, attentionSubNorm, feedForwardNorm, feedForwardSubNorm
+  /// Over each query head, and each key head, before it is rotated.
+  case queryNorm, keyNorm
   case linear(Linear)
   /// The norm in front of a linear.
   case inputNorm(Linear)
 }
 
-enum Linear: CaseIterable, Hashable {
+package enum Linear: CaseIterable, Hashable {
   case query, key, value, output, gate, up, down
 
   /// (rows, columns) = (outputs, inputs)
@@ -50,7 +52,7 @@ extension ModelConfiguration {
   /// All tensors of a model of this configuration, in the order of a packed file: first what every token reads, then the tables of which
   /// a token reads a row, so that one range of the file is all that has to stay in memory.
   /// - Parameter live: the neurons that are stored of each block's feed-forward part; nil where none was dropped.
-  func plan(live: [Int]? = nil) -> [PlannedTensor] {
+  package func plan(live: [Int]? = nil) -> [PlannedTensor] {
     var plan: [PlannedTensor] = []
     func add(_ block: Int, _ part: BlockPart, _ kind: PlannedTensor.Kind) {
       plan.append(PlannedTensor(part: .block(block, part), kind: kind))
@@ -65,6 +67,10 @@ extension ModelConfiguration {
       linear(block, .query)
       linear(block, .key)
       linear(block, .value)
+      if hasHeadNorms {
+        add(block, .queryNorm, .vector(headSize))
+        add(block, .keyNorm, .vector(headSize))
+      }
       if hasSubNorms { add(block, .attentionSubNorm, .vector(querySize)) }
       linear(block, .output)
       add(block, .feedForwardNorm, .vector(hiddenSize))
@@ -88,6 +94,8 @@ extension ModelPart {
     case .finalNorm: "output_norm.weight"
     case .block(let i, .attentionNorm): "blk.\(i).attn_norm.weight"
     case .block(let i, .attentionSubNorm): "blk.\(i).attn_sub_norm.weight"
+    case .block(let i, .queryNorm): "blk.\(i).attn_q_norm.weight"
+    case .block(let i, .keyNorm): "blk.\(i).attn_k_norm.weight"
     case .block(let i, .feedForwardNorm): "blk.\(i).ffn_norm.weight"
     case .block(let i, .feedForwardSubNorm): "blk.\(i).ffn_sub_norm.weight"
     case .block(let i, .linear(let linear)): "blk.\(i).\(linear.ggufName).weight"
@@ -95,14 +103,16 @@ extension ModelPart {
     }
   }
 
-  /// The name in a hub folder of the `llama` and `bitnet` kind.
-  var hubName: String {
+  /// The name in a hub folder of the `llama`, `bitnet` and `qwen3` kind.
+  package var hubName: String {
     switch self {
     case .embedding: "model.embed_tokens.weight"
     case .head: "lm_head.weight"
     case .finalNorm: "model.norm.weight"
     case .block(let i, .attentionNorm): "model.layers.\(i).input_layernorm.weight"
     case .block(let i, .attentionSubNorm): "model.layers.\(i).self_attn.attn_sub_norm.weight"
+    case .block(let i, .queryNorm): "model.layers.\(i).self_attn.q_norm.weight"
+    case .block(let i, .keyNorm): "model.layers.\(i).self_attn.k_norm.weight"
     case .block(let i, .feedForwardNorm): "model.layers.\(i).post_attention_layernorm.weight"
     case .block(let i, .feedForwardSubNorm): "model.layers.\(i).mlp.ffn_sub_norm.weight"
     case .block(let i, .linear(let linear)): "model.layers.\(i).\(linear.hubName).weight"

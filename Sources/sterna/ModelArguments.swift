@@ -7,6 +7,8 @@ import Tokenizer
 
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
+extension I2SLayout: ExpressibleByArgument {}
+extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
 /// `--layout`: small, fast, or whichever suits the model and the machine.
 enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
@@ -32,17 +34,25 @@ struct StorageArguments: ParsableArguments {
   var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout) }
 }
 
-/// How a hub folder is packed; ignored for a file that is packed already.
+/// How a hub folder or another engine's GGUF is packed; ignored for a file that is packed already.
 struct PackArguments: ParsableArguments {
   @OptionGroup var storage: StorageArguments
 
   @Option(help: "Prompt template: a JSON file, or a built-in one by name. Without it, the tokenizer's special tokens decide.")
   var template: String?
+
+  @Option(help: "The activation function, for a model that does not say: silu or relu2.")
+  var activation: ModelConfiguration.Activation?
+
+  @Option(
+    name: .customLong("i2s-layout"),
+    help: "GGUF with I2_S: the machine on which it was made, x86 or arm. Files differ, and nothing in them tells; the wrong one gives nonsense.")
+  var i2sLayout: I2SLayout = .x86
 }
 
 /// The model that a command works with, and how it runs.
 struct ModelArguments: ParsableArguments {
-  @Argument(help: "A packed model, or a hub folder (packed into a temporary file first).", completion: .file())
+  @Argument(help: "A packed model; or a hub folder or another engine's GGUF (packed into a temporary file first).", completion: .file())
   var file: String
 
   @OptionGroup var pack: PackArguments
@@ -64,9 +74,9 @@ struct ModelArguments: ParsableArguments {
   /// Threads to use: as asked, or one a core.
   var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
-  /// Opens the packed file, after packing a hub folder if that is what FILE is.
+  /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
   func open() throws -> PackedModel {
-    guard isDirectory(file) else { return try PackedModel.open(file) }
+    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
     let temporary = try temporaryName()
     // The mapping outlives the name: nothing is left behind, whatever ends the process.
     defer { unlink(temporary) }
