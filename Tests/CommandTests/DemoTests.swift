@@ -34,13 +34,14 @@ private let canRun = tools.allSatisfy { FileManager.default.isExecutableFile(atP
   @Test(arguments: ["A private broker", "A task of the configuration"]) func stoppedInTheMiddleItLeavesNothingRunning(after text: String) throws {
     try withTemporaryFolder { folder in
       let process = Process()
-      process.executableURL = URL(fileURLWithPath: "/usr/bin/setsid")
-      process.arguments = [SternaProcess.repository.appendingPathComponent("device-config/demo/demo.sh").path, SternaProcess.executable.path]
+      process.executableURL = SternaProcess.repository.appendingPathComponent("device-config/demo/demo.sh")
+      process.arguments = [SternaProcess.executable.path]
       process.environment = ProcessInfo.processInfo.environment.merging(["TMPDIR": folder.path]) { $1 }
       let pipe = Pipe()
       process.standardOutput = pipe
       process.standardError = pipe
       try start(process)
+      try #require(getpgid(process.processIdentifier) == process.processIdentifier, "Foundation gives a process a group of its own")
       var output = ""
       while !output.contains(text), case let data = pipe.fileHandleForReading.availableData, !data.isEmpty { output += String(decoding: data, as: UTF8.self) }
       kill(-process.processIdentifier, SIGTERM)
