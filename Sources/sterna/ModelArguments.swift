@@ -50,12 +50,38 @@ struct PackArguments: ParsableArguments {
   var i2sLayout: I2SLayout = .x86
 }
 
-/// The model that a command works with, and how it runs.
-struct ModelArguments: ParsableArguments {
+/// The model that a command looks at.
+struct ModelFileArguments: ParsableArguments {
   @Argument(help: "A packed model; or a hub folder or another engine's GGUF (packed into a temporary file first).", completion: .file())
   var file: String
 
   @OptionGroup var pack: PackArguments
+
+  /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
+  func open() throws -> PackedModel {
+    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
+    let temporary = try temporaryName()
+    // The mapping outlives the name: nothing is left behind, whatever ends the process.
+    defer { unlink(temporary) }
+    try packModel(from: file, to: temporary, arguments: pack)
+    return try PackedModel.open(temporary)
+  }
+
+  private func temporaryName() throws -> String {
+    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(folder)/sterna-XXXXXX.gguf".utf8CString)
+    let descriptor = mkstemps(&template, 5)
+    guard descriptor >= 0 else {
+      throw SternaError(.io, "cannot make a temporary file", at: folder, remedy: "name a folder with room in TMPDIR", cause: String(cString: strerror(errno)))
+    }
+    close(descriptor)
+    return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+  }
+}
+
+/// The model that a command works with, and how it runs.
+struct ModelArguments: ParsableArguments {
+  @OptionGroup var source: ModelFileArguments
 
   @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
   var threads = 0
@@ -71,18 +97,12 @@ struct ModelArguments: ParsableArguments {
     if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
   }
 
+  var file: String { source.file }
+
+  func open() throws -> PackedModel { try source.open() }
+
   /// Threads to use: as asked, or one a core.
   var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
-
-  /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
-  func open() throws -> PackedModel {
-    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
-    let temporary = try temporaryName()
-    // The mapping outlives the name: nothing is left behind, whatever ends the process.
-    defer { unlink(temporary) }
-    try packModel(from: file, to: temporary, arguments: pack)
-    return try PackedModel.open(temporary)
-  }
 
   /// The model with its working memory and threads.
   func load(_ packed: PackedModel) throws -> Model {
@@ -92,17 +112,6 @@ struct ModelArguments: ParsableArguments {
     options.kv = kv
     options.contextLength = min(longest, context ?? min(longest, 4096))
     return try Model(packed, options: options)
-  }
-
-  private func temporaryName() throws -> String {
-    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(folder)/sterna-XXXXXX.gguf".utf8CString)
-    let descriptor = mkstemps(&template, 5)
-    guard descriptor >= 0 else {
-      throw SternaError(.io, "cannot make a temporary file", at: folder, remedy: "name a folder with room in TMPDIR", cause: String(cString: strerror(errno)))
-    }
-    close(descriptor)
-    return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
   }
 }
 
