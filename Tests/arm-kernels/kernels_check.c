@@ -4,6 +4,7 @@
  * between architectures. Ends with 1 if a check failed. Built and run by ../arm-kernels.sh for x86 and for ARM under qemu. */
 #include "ct_internal.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,11 +123,13 @@ static void float_digests(const ct_kernels *k, uint64_t digests[functions]) {
   digests[6] = digest_floats(digests[6], wide, 65536);
 }
 
+#include "attention_check.h"
+
 int main(void) {
   static const size_t shapes[][2] = {{33, 2560}, {16, 6912}, {17, 2048}, {16, 5120}, {49, 64}, {40, 160}, {31, 176}, {1, 1}, {15, 250}};
   const ct_kernels *list[CT_KERNELS_MAX];
   size_t count = ct_available(list, CT_KERNELS_MAX);
-  uint64_t first[functions], digests[functions];
+  uint64_t first[functions], digests[functions], first_attention[attention_functions], attention[attention_functions];
 
   for (size_t i = 0; i < count; i++) {
     const ct_kernels *k = list[i];
@@ -138,6 +141,8 @@ int main(void) {
     check(agrees, k->name, "gives the reference's integers");
     float_digests(k, i == 0 ? first : digests);
     if (i > 0) check(memcmp(first, digests, sizeof first) == 0, k->name, "gives the same floats as the first");
+    attention_digests(k, i == 0 ? first_attention : attention);
+    if (i > 0) check(memcmp(first_attention, attention, sizeof attention) == 0, k->name, "attends as the first");
   }
   const ct_kernels *best = ct_select(NULL);
   check(best == list[0], best == NULL ? "none" : best->name, "is chosen");
@@ -154,5 +159,6 @@ int main(void) {
 #endif
 
   for (int f = 0; f < functions; f++) printf("digest %s %016llx\n", function_names[f], (unsigned long long)first[f]);
+  for (int f = 0; f < attention_functions; f++) printf("digest %s %016llx\n", attention_names[f], (unsigned long long)first_attention[f]);
   return failures == 0 ? 0 : 1;
 }
