@@ -1,6 +1,9 @@
 /* The integer part of attention and head in NEON: int8 is extended to int16 and multiplied by 15-bit integers into int32. Sums wrap only
  * where the result does not fit either. */
 
+// The paths with dot products use a part of this.
+#pragma clang diagnostic ignored "-Wunused-function"
+
 // MARK: keys
 
 enum { neon_query_tile = 4, neon_largest_head = 1024 };

@@ -43,7 +43,7 @@ extern "C" {
 
 /* One instruction set. Constant tables of functions, so sharing them between threads is safe. */
 typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
-  /* "avx512vnni", "avx2", "neon_dotprod", "neon" or "scalar". */
+  /* "avx512vbmi", "avx512vnni", "avx_vnni", "avx2", "neon_i8mm", "neon_dotprod", "neon" or "scalar". */
   const char *name;
 
   /* out[t*out_stride + r] = sum over k < columns of weight[r][k] * x[t*x_stride + k], for r < 16*row_blocks and t < tokens.
@@ -159,7 +159,7 @@ const ct_kernels *ct_scalar(void);
 
 /* Fills list with the paths this processor advertises, best first, scalar last, and returns how many there are (perhaps more
  * than capacity; at most CT_KERNELS_MAX). list may be NULL when capacity is 0. */
-#define CT_KERNELS_MAX 4
+#define CT_KERNELS_MAX 5
 size_t ct_available(const ct_kernels *_Nullable *_Nullable list, size_t capacity);
 
 /* Runs k on random and worst cases and compares with ct_scalar's rules. An illegal instruction counts as failure: SIGILL is
