@@ -4,6 +4,7 @@
  * between architectures. Ends with 1 if a check failed. Built and run by ../arm-kernels.sh for x86 and for ARM under qemu. */
 #include "ct_internal.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,12 +229,15 @@ static void float_digests(const ct_kernels *k, uint64_t digests[functions]) {
   digests[6] = digest_floats(digests[6], wide, 65536);
 }
 
+#include "attention_check.h"
+
 int main(void) {
   const ct_kernels *list[CT_KERNELS_MAX + 1];
   size_t count = ct_available(list, CT_KERNELS_MAX);
   const ct_kernels *best = ct_select(NULL);
   check(best == list[0], best == NULL ? "none" : best->name, "is chosen");
   uint64_t first[functions], digests[functions], first_products[products], product_digests[products];
+  uint64_t first_attention[attention_functions], attention[attention_functions];
 
 #if defined(__aarch64__)
   const ct_kernels *newest[] = {&ct_neon_i8mm_kernels, &ct_neon_dotprod_kernels};
@@ -258,8 +262,11 @@ int main(void) {
     float_digests(k, i == 0 ? first : digests);
     if (i > 0) check(memcmp(first, digests, sizeof first) == 0, k->name, "gives the same floats as the first");
     if (i > 0) check(memcmp(first_products, product_digests, sizeof first_products) == 0, k->name, "gives the same products as the first");
+    attention_digests(k, i == 0 ? first_attention : attention);
+    if (i > 0) check(memcmp(first_attention, attention, sizeof attention) == 0, k->name, "attends as the first");
   }
   for (int f = 0; f < products; f++) printf("digest %s %016llx\n", product_names[f], (unsigned long long)first_products[f]);
   for (int f = 0; f < functions; f++) printf("digest %s %016llx\n", function_names[f], (unsigned long long)first[f]);
+  for (int f = 0; f < attention_functions; f++) printf("digest %s %016llx\n", attention_names[f], (unsigned long long)first_attention[f]);
   return failures == 0 ? 0 : 1;
 }
