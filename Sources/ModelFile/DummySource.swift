@@ -46,11 +46,11 @@ public struct DummySource: Sendable {
 }
 
 extension DummySource: WeightSource {
-  func check(_ plan: [PlannedTensor]) throws(SternaError) {}
+  package func check(_ plan: [PlannedTensor]) throws(SternaError) {}
 
   /// Norms are near 1. Embeddings are nearly normally distributed, so small that logits, sums of hiddenSize products with values of
   /// magnitude 1, have a deviation of 2.5.
-  func floats(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
+  package func floats(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     let stream = Stream(seed: seed, tensor.name)
     let isVector = if case .vector = tensor.kind { true } else { false }
     let columns = rows.isEmpty ? 0 : out.count / rows.count
@@ -65,7 +65,7 @@ extension DummySource: WeightSource {
     }
   }
 
-  func ternary(_ tensor: PlannedTensor) throws(SternaError) -> TernaryRows {
+  package func ternary(_ tensor: PlannedTensor) throws(SternaError) -> TernaryRows {
     guard case .ternary(let rowCount, let columns) = tensor.kind, case .block(let block, .linear(let linear)) = tensor.part else {
       throw SternaError(.badFile, "not a matrix", at: tensor.name)
     }

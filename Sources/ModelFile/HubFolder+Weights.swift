@@ -7,7 +7,7 @@ import Basics
 //   plain    float [rows, columns] that are -1, 0 or 1 already, with one scale beside it.
 
 extension HubFolder: WeightSource {
-  func check(_ plan: [PlannedTensor]) throws(SternaError) {
+  package func check(_ plan: [PlannedTensor]) throws(SternaError) {
     for planned in plan {
       switch planned.kind {
       case .vector(let count):
@@ -32,11 +32,11 @@ extension HubFolder: WeightSource {
     }
   }
 
-  func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
+  package func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     try required(planned.part.hubName).floats(from: rows.isEmpty ? 0 : rows.lowerBound * (out.count / rows.count), into: out)
   }
 
-  func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
+  package func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
     guard case .ternary(let rows, let columns) = planned.kind else { throw SternaError(.badFile, "not a matrix", at: planned.name) }
     switch try storage(planned) {
     case .packed(let source, let scale): return packed(source, rows, columns, scale)

@@ -53,9 +53,10 @@ public enum Packer {
     try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
   }
 
-  static func write(
-    _ source: some WeightSource, to path: String, options: PackOptions, sections: [(name: String, bytes: [UInt8])],
-    metadata: [(String, GGUFValue)], progress: ((String) -> Void)?
+  @discardableResult
+  package static func write(
+    _ source: some WeightSource, to path: String, options: PackOptions, sections: [(name: String, bytes: [UInt8])] = [],
+    metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
   ) throws(SternaError) -> PackReport {
     var configuration = source.configuration
     configuration.name = options.name ?? configuration.name

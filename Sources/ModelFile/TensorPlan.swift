@@ -1,7 +1,7 @@
 /// The tensors that a model *must* have, by its configuration: what the packer writes, in this order, and what a packed file is
 /// checked against. No shape of a file is ever believed beyond this.
-struct PlannedTensor: Equatable {
-  enum Kind: Equatable {
+package struct PlannedTensor: Equatable {
+  package enum Kind: Equatable {
     /// Float32 values.
     case vector(Int)
     case ternary(rows: Int, columns: Int)
@@ -9,32 +9,32 @@ struct PlannedTensor: Equatable {
     case table(rows: Int, columns: Int)
   }
 
-  let part: ModelPart
-  let kind: Kind
+  package let part: ModelPart
+  package let kind: Kind
 
   /// The name in a GGUF file.
-  var name: String { part.ggufName }
+  package var name: String { part.ggufName }
 }
 
 /// A place in a model, independent of the names that different formats give it.
-enum ModelPart: Hashable {
+package enum ModelPart: Hashable {
   case embedding, head, finalNorm
   case block(Int, BlockPart)
 }
 
-enum BlockPart: Hashable {
+package enum BlockPart: Hashable {
   case attentionNorm, attentionSubNorm, feedForwardNorm, feedForwardSubNorm
   case linear(Linear)
   /// The norm in front of a linear.
   case inputNorm(Linear)
 }
 
-enum Linear: CaseIterable, Hashable {
+package enum Linear: CaseIterable, Hashable {
   case query, key, value, output, gate, up, down
 
   /// (rows, columns) = (outputs, inputs)
   /// - Parameter live: neurons of the feed-forward part that are stored; nil where all are.
-  func shape(_ c: ModelConfiguration, live: Int? = nil) -> (rows: Int, columns: Int) {
+  package func shape(_ c: ModelConfiguration, live: Int? = nil) -> (rows: Int, columns: Int) {
     let feedForward = live ?? c.feedForwardSize
     return switch self {
     case .query: (c.querySize, c.hiddenSize)
@@ -50,7 +50,7 @@ extension ModelConfiguration {
   /// All tensors of a model of this configuration, in the order of a packed file: first what every token reads, then the tables of which
   /// a token reads a row, so that one range of the file is all that has to stay in memory.
   /// - Parameter live: the neurons that are stored of each block's feed-forward part; nil where none was dropped.
-  func plan(live: [Int]? = nil) -> [PlannedTensor] {
+  package func plan(live: [Int]? = nil) -> [PlannedTensor] {
     var plan: [PlannedTensor] = []
     func add(_ block: Int, _ part: BlockPart, _ kind: PlannedTensor.Kind) {
       plan.append(PlannedTensor(part: .block(block, part), kind: kind))
@@ -81,7 +81,7 @@ extension ModelConfiguration {
 }
 
 extension ModelPart {
-  var ggufName: String {
+  package var ggufName: String {
     switch self {
     case .embedding: "token_embd.weight"
     case .head: "output.weight"

@@ -1,7 +1,7 @@
 import Basics
 
 /// Where the packer takes a model from. Nothing is held in memory but what is asked for.
-protocol WeightSource {
+package protocol WeightSource {
   var configuration: ModelConfiguration { get }
 
   /// Checks, before anything is written, that every planned tensor is there with its shape.
@@ -16,9 +16,9 @@ protocol WeightSource {
 }
 
 /// The rows of a ternary matrix at its source.
-struct TernaryRows {
+package struct TernaryRows {
   /// What the integer product is multiplied by.
-  enum Scale {
+  package enum Scale {
     case tensor(Float)
     /// `read` writes one for each row.
     case rows
@@ -26,7 +26,7 @@ struct TernaryRows {
     case groups
   }
 
-  let scale: Scale
+  package let scale: Scale
   var scaleKind: ScaleKind {
     switch scale {
     case .tensor: .tensor
@@ -35,5 +35,10 @@ struct TernaryRows {
     }
   }
   /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has such.
-  let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
+  package let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
+
+  package init(scale: Scale, read: @escaping (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void) {
+    self.scale = scale
+    self.read = read
+  }
 }
