@@ -4,8 +4,8 @@
 # As root, missing Debian packages are installed; as anybody else you are told which.
 
 BUILD_PACKAGES = libmosquitto-dev libsqlite3-dev
-RUN_PACKAGES   = mosquitto
-TEST_PACKAGES  = mosquitto-clients gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd
+RUN_PACKAGES   = mosquitto mosquitto-clients
+TEST_PACKAGES  = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd
 SWIFT_BUILD    = swift build -c release
 
 .PHONY: demo test build release clean

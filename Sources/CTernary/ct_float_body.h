@@ -306,6 +306,14 @@ static int32_t f_quantize(const float *x, int8_t *q, size_t n, size_t padded, fl
   return total;
 }
 
+static void f_quantize_groups(const float *x, int8_t *q, size_t n, size_t stride, int32_t *sums, float *scales) {
+  for (size_t g = 0; g < n / 128; g++) {
+    float s;
+    sums[g] = f_quantize(x + 128 * g, q + stride * g, 128, stride, &s);
+    scales[g] = 1.0f / s;
+  }
+}
+
 // MARK: exponential
 
 /* exp(x) = 2^k * exp(r), k = x / ln 2 rounded, |r| <= ln 2 / 2.
@@ -404,4 +412,5 @@ static void f_rope_half(float *x, const float *cosines, const float *sines, size
 #define CT_FLOAT_FUNCTIONS                                                                                              \
   .dot_f32 = f_dot_f32, .dot_f16 = f_dot_f16, .dot_q8_0 = f_dot_q8_0, .axpy_f32 = f_axpy_f32, .axpy_f16 = f_axpy_f16,  \
   .f32_to_f16 = f_f32_to_f16, .f16_to_f32 = f_f16_to_f32, .rms_norm = f_rms_norm, .quantize = f_quantize,              \
+  .quantize_groups = f_quantize_groups,                                                                                 \
   .softmax = f_softmax, .exp = f_exp_all, .silu_mul = f_silu_mul, .relu2_mul = f_relu2_mul, .rope_half = f_rope_half

@@ -123,6 +123,7 @@ bool ct_self_test(const ct_kernels *k) {
     passed = true;
     for (int pattern = 0; pattern <= 4 && passed; pattern++) passed = products_agree(k, pattern);
     if (passed) passed = floats_agree(k);
+    if (passed) passed = ct_attention_agrees(k);
   } else {
     passed = false;
   }

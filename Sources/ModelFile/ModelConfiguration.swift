@@ -4,7 +4,7 @@ import Basics
 /// a packed file is opened; both go through `validate()`, so no number here is ever beyond the limits below.
 public struct ModelConfiguration: Sendable, Equatable {
   /// The function between gate and up projection.
-  public enum Activation: String, Sendable {
+  public enum Activation: String, Sendable, CaseIterable {
     /// x * sigmoid(x)
     case silu
     /// max(x, 0)²
@@ -90,6 +90,9 @@ public struct ModelConfiguration: Sendable, Equatable {
 }
 
 extension ModelConfiguration {
+  /// What `architecture` may be.
+  static let architectures = ["bitnet", "llama", "qwen3"]
+
   /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
   public enum Limits {
     public static let vocabulary = 1...1 << 20

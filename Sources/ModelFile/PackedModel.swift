@@ -36,6 +36,9 @@ public final class PackedModel: Sendable {
     }
   }
 
+  /// Whether a GGUF file was packed for Sterna, in any version of the format.
+  public static func isPacked(_ gguf: GGUFFile) -> Bool { gguf.metadata[PackedFormat.Key.version] != nil }
+
   private init(_ gguf: GGUFFile) throws(SternaError) {
     let metadata = MetadataReader(values: gguf.metadata)
     guard let version = gguf.metadata[PackedFormat.Key.version] else {

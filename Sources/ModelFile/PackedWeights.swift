@@ -120,7 +120,9 @@ struct PackedWeights {
       blocks.append(
         BlockWeights(
           attentionNorm: try vector(.block(i, .attentionNorm)),
-          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value), queryNorm: nil, keyNorm: nil,
+          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value),
+          queryNorm: configuration.hasHeadNorms ? try vector(.block(i, .queryNorm)) : nil,
+          keyNorm: configuration.hasHeadNorms ? try vector(.block(i, .keyNorm)) : nil,
           output: try matrix(i, .output),
           attentionSubNorm: configuration.hasSubNorms ? try vector(.block(i, .attentionSubNorm)) : nil,
           feedForwardNorm: try vector(.block(i, .feedForwardNorm)),

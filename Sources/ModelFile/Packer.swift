@@ -37,25 +37,8 @@ public enum Packer {
   ///   - metadata: additional keys, such as `sterna.template`.
   ///   - progress: told what is being done, one line at a time.
   @discardableResult
-  public static func pack(
-    _ source: HubFolder, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
-    metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
-  ) throws(SternaError) -> PackReport {
-    try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
-  }
-
-  /// The same for a model with random weights.
-  @discardableResult
-  public static func pack(
-    _ source: DummySource, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
-    metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
-  ) throws(SternaError) -> PackReport {
-    try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
-  }
-
-  @discardableResult
-  package static func write(
-    _ source: some WeightSource, to path: String, options: PackOptions, sections: [(name: String, bytes: [UInt8])] = [],
+  package static func pack(
+    _ source: some WeightSource, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
     metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
   ) throws(SternaError) -> PackReport {
     var configuration = source.configuration

@@ -24,6 +24,8 @@ package enum ModelPart: Hashable {
 
 package enum BlockPart: Hashable {
   case attentionNorm, attentionSubNorm, feedForwardNorm, feedForwardSubNorm
+  /// Over each query head, and each key head, before it is rotated.
+  case queryNorm, keyNorm
   case linear(Linear)
   /// The norm in front of a linear.
   case inputNorm(Linear)
@@ -65,6 +67,10 @@ extension ModelConfiguration {
       linear(block, .query)
       linear(block, .key)
       linear(block, .value)
+      if hasHeadNorms {
+        add(block, .queryNorm, .vector(headSize))
+        add(block, .keyNorm, .vector(headSize))
+      }
       if hasSubNorms { add(block, .attentionSubNorm, .vector(querySize)) }
       linear(block, .output)
       add(block, .feedForwardNorm, .vector(hiddenSize))
@@ -88,6 +94,8 @@ extension ModelPart {
     case .finalNorm: "output_norm.weight"
     case .block(let i, .attentionNorm): "blk.\(i).attn_norm.weight"
     case .block(let i, .attentionSubNorm): "blk.\(i).attn_sub_norm.weight"
+    case .block(let i, .queryNorm): "blk.\(i).attn_q_norm.weight"
+    case .block(let i, .keyNorm): "blk.\(i).attn_k_norm.weight"
     case .block(let i, .feedForwardNorm): "blk.\(i).ffn_norm.weight"
     case .block(let i, .feedForwardSubNorm): "blk.\(i).ffn_sub_norm.weight"
     case .block(let i, .linear(let linear)): "blk.\(i).\(linear.ggufName).weight"
@@ -95,14 +103,16 @@ extension ModelPart {
     }
   }
 
-  /// The name in a hub folder of the `llama` and `bitnet` kind.
-  var hubName: String {
+  /// The name in a hub folder of the `llama`, `bitnet` and `qwen3` kind.
+  package var hubName: String {
     switch self {
     case .embedding: "model.embed_tokens.weight"
     case .head: "lm_head.weight"
     case .finalNorm: "model.norm.weight"
     case .block(let i, .attentionNorm): "model.layers.\(i).input_layernorm.weight"
     case .block(let i, .attentionSubNorm): "model.layers.\(i).self_attn.attn_sub_norm.weight"
+    case .block(let i, .queryNorm): "model.layers.\(i).self_attn.q_norm.weight"
+    case .block(let i, .keyNorm): "model.layers.\(i).self_attn.k_norm.weight"
     case .block(let i, .feedForwardNorm): "model.layers.\(i).post_attention_layernorm.weight"
     case .block(let i, .feedForwardSubNorm): "model.layers.\(i).mlp.ffn_sub_norm.weight"
     case .block(let i, .linear(let linear)): "model.layers.\(i).\(linear.hubName).weight"

@@ -18,7 +18,7 @@ package protocol WeightSource {
 /// The rows of a ternary matrix at its source.
 package struct TernaryRows {
   /// What the integer product is multiplied by.
-  package enum Scale {
+  package enum Scale: Sendable, Equatable {
     case tensor(Float)
     /// `read` writes one for each row.
     case rows
@@ -34,7 +34,8 @@ package struct TernaryRows {
     case .groups: .groups
     }
   }
-  /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has such.
+  /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has
+  /// such, all positive.
   package let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
 
   package init(scale: Scale, read: @escaping (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void) {

@@ -37,7 +37,7 @@ struct Bench: ParsableCommand {
     var hidden = try model.forward([Step(sequence: sequence, tokens: tokens, want: .last)])
     let prefilled = monotonicSeconds()
     for _ in 0..<decode {
-      let token = argmax(model.logits(hidden, row: 0))
+      let token = argmax(try model.logits(hidden, row: 0))
       hidden = try model.forward([Step(sequence: sequence, tokens: [token], want: .last)])
     }
     let decoded = monotonicSeconds()

@@ -10,7 +10,8 @@ struct Eval: ParsableCommand {
       DATA has one JSON object a line: {"text", "label"}, and for extraction {"spans": [{"field", "text", "start", "end"}]}. classify offers all
       labels of DATA, or those of --labels-from; extract offers the fields that occur with the row's label in --fields-from (or in DATA).
 
-        sterna eval Models/pocket.gguf snips.jsonl --task extract --fields-from snips.train.jsonl --json
+        sterna eval Models/pocket.gguf snips.jsonl --task extract \\
+          --fields-from snips.train.jsonl --json
       """)
 
   @OptionGroup var model: ModelArguments

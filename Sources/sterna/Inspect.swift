@@ -13,14 +13,13 @@ struct Inspect: ParsableCommand {
         sterna inspect Models/pocket.gguf --verify
       """)
 
-  @Argument(help: "A packed model.", completion: .file())
-  var file: String
+  @OptionGroup var model: ModelFileArguments
   @Flag(help: "Check every tensor's checksum and every ternary code.")
   var verify = false
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let packed = try PackedModel.open(file)
+    let packed = try model.open()
     if verify { try packed.verify() }
     let tokenizer = try Tokenizer(packed)
     let c = packed.configuration

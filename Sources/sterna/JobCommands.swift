@@ -56,7 +56,8 @@ struct Classify: ParsableCommand {
     discussion: """
       A label may have a description: --labels "leak=water or oil runs out,fire".
 
-        sterna classify Models/pocket.gguf --labels leak,fire,vibration --text "water under pump 7"
+        sterna classify Models/pocket.gguf --labels leak,fire,vibration \\
+          --text "water under pump 7"
       """)
 
   @OptionGroup var model: ModelArguments
@@ -87,7 +88,8 @@ struct Extract: ParsableCommand {
     discussion: """
       Strings are copied from the text; name:number reads a number; what the text does not contain is null.
 
-        sterna extract Models/pocket.gguf --fields machine,value:number,place --text "pump 7 vibration 4.2 mm/s on line B"
+        sterna extract Models/pocket.gguf --fields machine,value:number,place \\
+          --text "pump 7 vibration 4.2 mm/s on line B"
       """)
 
   @OptionGroup var model: ModelArguments

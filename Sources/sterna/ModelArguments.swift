@@ -7,6 +7,8 @@ import Tokenizer
 
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
+extension I2SLayout: ExpressibleByArgument {}
+extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
 /// `--layout`: small, fast, or whichever suits the model and the machine.
 enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
@@ -32,56 +34,37 @@ struct StorageArguments: ParsableArguments {
   var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout) }
 }
 
-/// How a hub folder is packed; ignored for a file that is packed already.
+/// How a hub folder or another engine's GGUF is packed; ignored for a file that is packed already.
 struct PackArguments: ParsableArguments {
   @OptionGroup var storage: StorageArguments
 
   @Option(help: "Prompt template: a JSON file, or a built-in one by name. Without it, the tokenizer's special tokens decide.")
   var template: String?
+
+  @Option(help: "The activation function, for a model that does not say: silu or relu2.")
+  var activation: ModelConfiguration.Activation?
+
+  @Option(
+    name: .customLong("i2s-layout"),
+    help: "GGUF with I2_S: the machine on which it was made, x86 or arm. Files differ, and nothing in them tells; the wrong one gives nonsense.")
+  var i2sLayout: I2SLayout = .x86
 }
 
-/// The model that a command works with, and how it runs.
-struct ModelArguments: ParsableArguments {
-  @Argument(help: "A packed model, or a hub folder (packed into a temporary file first).", completion: .file())
+/// The model that a command looks at.
+struct ModelFileArguments: ParsableArguments {
+  @Argument(help: "A packed model; or a hub folder or another engine's GGUF (packed into a temporary file first).", completion: .file())
   var file: String
 
   @OptionGroup var pack: PackArguments
 
-  @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
-  var threads = 0
-
-  @Option(help: "How keys and values are cached: f32 or f16.")
-  var kv: KVFormat = .f16
-
-  @Option(help: "Context length in tokens. (default: what the model allows, at most 4096)")
-  var context: Int?
-
-  func validate() throws {
-    guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
-    if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
-  }
-
-  /// Threads to use: as asked, or one a core.
-  var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
-
-  /// Opens the packed file, after packing a hub folder if that is what FILE is.
+  /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
   func open() throws -> PackedModel {
-    guard isDirectory(file) else { return try PackedModel.open(file) }
+    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
     let temporary = try temporaryName()
     // The mapping outlives the name: nothing is left behind, whatever ends the process.
     defer { unlink(temporary) }
     try packModel(from: file, to: temporary, arguments: pack)
     return try PackedModel.open(temporary)
-  }
-
-  /// The model with its working memory and threads.
-  func load(_ packed: PackedModel) throws -> Model {
-    let longest = packed.configuration.contextLength
-    var options = ModelOptions()
-    options.threads = threadCount
-    options.kv = kv
-    options.contextLength = min(longest, context ?? min(longest, 4096))
-    return try Model(packed, options: options)
   }
 
   private func temporaryName() throws -> String {
@@ -93,6 +76,42 @@ struct ModelArguments: ParsableArguments {
     }
     close(descriptor)
     return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+  }
+}
+
+/// The model that a command works with, and how it runs.
+struct ModelArguments: ParsableArguments {
+  @OptionGroup var source: ModelFileArguments
+
+  @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
+  var threads = 0
+
+  @Option(help: "How keys and values are cached: f32, f16 or q8 (half the memory of f16, and faster).")
+  var kv: KVFormat = .f16
+
+  @Option(help: "Context length in tokens. (default: what the model allows, at most 4096)")
+  var context: Int?
+
+  func validate() throws {
+    guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
+    if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
+  }
+
+  var file: String { source.file }
+
+  func open() throws -> PackedModel { try source.open() }
+
+  /// Threads to use: as asked, or one a core.
+  var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
+  /// The model with its working memory and threads.
+  func load(_ packed: PackedModel) throws -> Model {
+    let longest = packed.configuration.contextLength
+    var options = ModelOptions()
+    options.threads = threadCount
+    options.kv = kv
+    options.contextLength = min(longest, context ?? min(longest, 4096))
+    return try Model(packed, options: options)
   }
 }
 

@@ -37,7 +37,7 @@ private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine
   let packed = try PackedModel.open(configuration.model.path)
   var options = ModelOptions()
   options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-  options.kv = KVFormat(rawValue: configuration.model.kv) ?? .f16
+  options.kv = KVFormat(rawValue: configuration.model.kv) ?? .q8
   options.contextLength = configuration.model.context
   if let bytes = configuration.memory.kvBytes { options.kvBudgetBytes = bytes }
   return try JobEngine(packed: packed, model: Model(packed, options: options))

@@ -9,7 +9,8 @@ struct Sterna: ParsableCommand {
     discussion: """
       Start with a packed model (Models/pocket.gguf comes with Sterna):
 
-        sterna classify Models/pocket.gguf --labels leak,fire,vibration --text "water under pump 7"
+        sterna classify Models/pocket.gguf --labels leak,fire,vibration \\
+          --text "water under pump 7"
         sterna run --config device-config/x86-gateway.toml
 
       FILE is a packed model; wherever it stands, a hub folder (config.json, *.safetensors, tokenizer.json) works too.

@@ -9,7 +9,8 @@ struct Submit: ParsableCommand {
     discussion: """
       A job is sent again, with the same id, until its result is there.
 
-        sterna submit classify --agent gateway --labels leak,fire,vibration --text "water under pump 7"
+        sterna submit classify --agent gateway --labels leak,fire,vibration \\
+          --text "water under pump 7"
         sterna submit extract --host broker.local --fields machine,place < notes.txt
       """)
 

@@ -42,8 +42,10 @@ private func relativeError(_ got: [Double], _ want: [Double]) -> Double {
       let a = try SternaProcess.run(["generate", packed, "--ids", "0,17,4", "-n", "8", "--json", "-t", "1"])
       let b = try SternaProcess.run(["generate", SternaProcess.fixture("bitnet-offline"), "--ids", "0,17,4", "-n", "8", "--json", "-t", "2"])
       #expect(a.output == b.output)
-      let inspect = try SternaProcess.run(["inspect", packed])
-      #expect(inspect.status == 0 && inspect.output.contains("bitnet"))
+      for file in [packed, SternaProcess.fixture("bitnet-offline")] {
+        let inspect = try SternaProcess.run(["inspect", file, "--verify"])
+        #expect(inspect.status == 0 && inspect.output.contains("bitnet"), "\(inspect.errors)")
+      }
     }
   }
 
@@ -64,7 +66,11 @@ private func relativeError(_ got: [Double], _ want: [Double]) -> Double {
     for command in ["run", "pack", "inspect", "tokenize", "logits", "generate", "classify", "extract", "submit", "eval", "bench", "dummy"] {
       let help = try SternaProcess.run(["help", command])
       #expect(help.status == 0)
-      #expect(help.output.contains("  sterna \(command) "), "\(command) has no example")
+      let lines = help.output.split(separator: "\n", omittingEmptySubsequences: false)
+      let examples = lines.indices.filter { lines[$0].hasPrefix("  sterna \(command) ") }
+      #expect(!examples.isEmpty, "\(command) has no example")
+      // Wrapped in the middle, it could not be copied.
+      for i in examples { #expect(lines[i + 1].isEmpty || lines[i + 1].hasPrefix("  "), "\(lines[i])") }
     }
   }
 }

@@ -43,7 +43,7 @@ import Testing
   func lossIsSmallAndIsWhatTheReportSays(storage: EmbeddingTable.Storage, limit: Double) throws {
     let scratch = try Scratch()
     let source = MadeSource(.made(hidden: 512, feedForward: 32, blocks: 1, vocabulary: 64, tied: false))
-    let report = try Packer.write(source, to: scratch["m"], options: PackOptions(embedding: storage))
+    let report = try Packer.pack(source, to: scratch["m"], options: PackOptions(embedding: storage))
     let model = try PackedModel.open(scratch["m"])
     defer { withExtendedLifetime(model) {} }
     try model.verify()
@@ -108,13 +108,13 @@ import Testing
   @Test func whatCannotBeStoredIsRefused() throws {
     let scratch = try Scratch()
     for (storage, hidden, values) in [(EmbeddingTable.Storage.q6, 128, 256), (.q4, 72, 32), (.q8, 72, 32)] {
-      let error = failure { try Packer.write(MadeSource(.made(hidden: hidden, feedForward: 32)), to: scratch["m"], options: PackOptions(embedding: storage)) }
+      let error = failure { try Packer.pack(MadeSource(.made(hidden: hidden, feedForward: 32)), to: scratch["m"], options: PackOptions(embedding: storage)) }
       #expect(error?.place == "embedding" && error?.message.contains("\(values)") == true && error?.remedy?.contains("f16") == true)
     }
     for (storage, value) in [(EmbeddingTable.Storage.f16, Float(1e5)), (.q8, 1e7), (.q6, 1e9), (.q4, 1e7)] {
       let source = MadeSource(.made(hidden: 256, feedForward: 32, blocks: 1))
       source.floats["token_embd.weight"]?[300] = value
-      let error = failure { try Packer.write(source, to: scratch["m"], options: PackOptions(embedding: storage)) }
+      let error = failure { try Packer.pack(source, to: scratch["m"], options: PackOptions(embedding: storage)) }
       #expect(error?.code == .unsupported && error?.place?.contains("tensor token_embd.weight") == true && error?.remedy?.contains("f32") == true, "\(storage)")
     }
   }

@@ -81,7 +81,7 @@ import Testing
   private func otherForms(_ kind: MadeSource.Scales, in scratch: Scratch) throws -> String {
     let source = MadeSource(.made(hidden: 256, feedForward: 384), kind)
     if kind != .groups { for neuron in 100..<120 { source.clear("blk.1.ffn_up.weight", row: neuron, columns: 256) } }
-    try Packer.write(source, to: scratch["other.gguf"], options: PackOptions(embedding: .q6, layout: .small))
+    try Packer.pack(source, to: scratch["other.gguf"], options: PackOptions(embedding: .q6, layout: .small))
     return scratch["other.gguf"]
   }
 

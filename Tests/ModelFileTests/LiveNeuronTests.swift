@@ -125,18 +125,18 @@ import Testing
     let scratch = try Scratch()
     let grouped = MadeSource(.made(hidden: 256, feedForward: 384), .groups)
     _ = kill(grouped)
-    #expect(try Packer.write(grouped, to: scratch["m"], options: PackOptions()).droppedNeurons == 0)
+    #expect(try Packer.pack(grouped, to: scratch["m"], options: PackOptions()).droppedNeurons == 0)
     let activations = MadeSource(.made(hidden: 256, feedForward: 384))
     activations.configuration.groupsActivations = true
     _ = kill(activations)
-    #expect(try Packer.write(activations, to: scratch["m"], options: PackOptions()).droppedNeurons == 0)
+    #expect(try Packer.pack(activations, to: scratch["m"], options: PackOptions()).droppedNeurons == 0)
   }
 
   @Test func aBlockThatIsDeadKeepsANeuron() throws {
     let scratch = try Scratch()
     let source = MadeSource(.made())
     for neuron in 0..<90 { source.clear("blk.1.ffn_gate.weight", row: neuron, columns: 72) }
-    #expect(try Packer.write(source, to: scratch["m"], options: PackOptions()).droppedNeurons == 89)
+    #expect(try Packer.pack(source, to: scratch["m"], options: PackOptions()).droppedNeurons == 89)
     let model = try PackedModel.open(scratch["m"])
     try model.verify()
     #expect(model.gguf.metadata["sterna.feed_forward.live"]?.ints == [90, 1])

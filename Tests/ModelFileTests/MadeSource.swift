@@ -61,7 +61,7 @@ final class MadeSource: WeightSource {
   }
 
   func packed(in scratch: Scratch, _ options: PackOptions = PackOptions(embedding: .f32), as name: String = "made.gguf") throws -> PackedModel {
-    try Packer.write(self, to: scratch[name], options: options)
+    try Packer.pack(self, to: scratch[name], options: options)
     return try PackedModel.open(scratch[name])
   }
 }

@@ -59,8 +59,8 @@ import Testing
 
   @Test func layoutFollowsFromSizeUnlessSomebodyChooses() throws {
     let scratch = try Scratch()
-    #expect(try Packer.write(MadeSource(.made()), to: scratch["m"], options: PackOptions()).layout == .fast)
-    #expect(try Packer.write(MadeSource(.made()), to: scratch["m"], options: PackOptions(layout: .small)).layout == .small)
+    #expect(try Packer.pack(MadeSource(.made()), to: scratch["m"], options: PackOptions()).layout == .fast)
+    #expect(try Packer.pack(MadeSource(.made()), to: scratch["m"], options: PackOptions(layout: .small)).layout == .small)
   }
 
   @Test func scalesThatCannotBeStoredAreRefused() throws {
@@ -72,7 +72,7 @@ import Testing
     ] {
       let source = MadeSource(.made(hidden: 256, feedForward: 384), kind)
       source.scales[name]?[3] = scale
-      let error = failure { try Packer.write(source, to: scratch["m"], options: PackOptions()) }
+      let error = failure { try Packer.pack(source, to: scratch["m"], options: PackOptions()) }
       #expect(error?.place == "tensor \(name), \(place)", "\(scale)")
     }
     // Zero is the scale of a group without weights.
@@ -83,7 +83,7 @@ import Testing
 
   @Test func groupsNeedWholeGroups() throws {
     let scratch = try Scratch()
-    let error = failure { try Packer.write(MadeSource(.made(), .groups), to: scratch["m"], options: PackOptions()) }
+    let error = failure { try Packer.pack(MadeSource(.made(), .groups), to: scratch["m"], options: PackOptions()) }
     #expect(error?.code == .unsupported && error?.place == "tensor blk.0.attn_q.weight")
   }
 
@@ -91,7 +91,7 @@ import Testing
   @Test(arguments: [true, false]) func theBodyIsOneRangeWithoutTables(tied: Bool) throws {
     let scratch = try Scratch()
     let source = MadeSource(.made(tied: tied), .rows)
-    try Packer.write(source, to: scratch["m"], options: PackOptions(), sections: [("sterna.tokenizer", [1, 2, 3])])
+    try Packer.pack(source, to: scratch["m"], options: PackOptions(), sections: [("sterna.tokenizer", [1, 2, 3])])
     let model = try PackedModel.open(scratch["m"])
     #expect(model.bodyRange.lowerBound % 4096 == 0 && model.bodyRange.upperBound % 4096 == 0)
     for tensor in model.gguf.tensors {

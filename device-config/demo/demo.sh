@@ -14,10 +14,18 @@ need mosquitto_pub mosquitto-clients
 [ -f "$root/Models/pocket.gguf" ] || { echo "demo: Models/pocket.gguf is missing: is this a full clone?" >&2; exit 1; }
 
 work=$(mktemp -d)
-pids=()
+broker= agent= listener=
+end() { # SIGNAL PID
+  if [ -n "$2" ]; then
+    kill "-$1" "$2" 2>/dev/null || true
+    wait "$2" 2>/dev/null || true
+  fi
+}
 cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  trap '' INT TERM
+  end KILL "$listener" # asked to end, mosquitto_sub would go on looking for a broker that is gone
+  end TERM "$agent"
+  end TERM "$broker"
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -29,13 +37,13 @@ start_broker() {
     port=$((20000 + RANDOM % 30000))
     printf 'listener %d 127.0.0.1\nallow_anonymous true\nuser %s\n' "$port" "$(id -un)" >"$work/mosquitto.conf"
     mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
-    local pid=$!
+    broker=$!
     for _ in $(seq 50); do
-      kill -0 "$pid" 2>/dev/null || break
-      if (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then pids+=("$pid"); return; fi
+      kill -0 "$broker" 2>/dev/null || break
+      if (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
       sleep 0.1
     done
-    kill "$pid" 2>/dev/null || true
+    end TERM "$broker"
   done
   echo "demo: mosquitto did not start:" >&2
   cat "$work/mosquitto.log" >&2
@@ -46,7 +54,6 @@ start_broker
 sed -e "s#@PORT@#$port#" -e "s#@WORK@#$work#" -e "s#@ROOT@#$root#" "$here/sterna.toml" >"$work/sterna.toml"
 "$sterna" run --config "$work/sterna.toml" >"$work/agent.log" 2>&1 &
 agent=$!
-pids+=("$agent")
 
 # The agent says `online` in a retained message when it is ready for jobs.
 online=
@@ -83,11 +90,11 @@ echo
 echo "A task of the configuration: plain text on factory/line2/alarms, the answer on factory/triage"
 mosquitto_sub -p "$port" -t factory/triage -C 1 -W 30 -v >"$work/triage" &
 listener=$!
-pids+=("$listener")
 sleep 0.5 # mosquitto_sub does not say when it has subscribed
 mosquitto_pub -p "$port" -q 1 -t factory/line2/alarms -m "smoke and flames at cabinet 12"
 echo 'factory/line2/alarms smoke and flames at cabinet 12'
 wait "$listener"
+listener=
 cat "$work/triage"
 echo
 

@@ -43,7 +43,7 @@ extern "C" {
 
 /* One instruction set. Constant tables of functions, so sharing them between threads is safe. */
 typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
-  /* "avx512vnni", "avx2", "neon_dotprod", "neon" or "scalar". */
+  /* "avx512vbmi", "avx512vnni", "avx_vnni", "avx2", "neon_i8mm", "neon_dotprod", "neon" or "scalar". */
   const char *name;
 
   /* out[t*out_stride + r] = sum over k < columns of weight[r][k] * x[t*x_stride + k], for r < 16*row_blocks and t < tokens.
@@ -98,23 +98,27 @@ typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
    * stride 128 or 140. */
   void (*quantize_groups)(const float *x, int8_t *q, size_t n, size_t stride, int32_t *sums, float *scales);
 
-  /* Attention over keys and values in int8 with a scale for each (docs/kernels.md). head_size is padded to a multiple of 16.
+  /* Attention over keys and values in int8 with a scale for each (docs/kernels.md). head_size is padded with zeros to a multiple of 16 and is
+   * at most 1024: |dot| <= 16256 * 128 * 1024 < 2^31.
    *
    * Keys lie in blocks of 16 positions: byte (i / 16) * 16 * head_size + (d / 4) * 64 + (i % 16) * 4 + d % 4 is dimension d of
    * position i. Values lie in pairs: byte (i / 2) * 2 * head_size + 2 * d + i % 2. Both bases are aligned to 64 bytes. Positions that were
-   * never stored may hold anything.
+   * never stored may hold anything, but the memory of the whole last block or pair is read. A call may begin at any block (keys) or pair
+   * (values); splitting the positions between calls changes no result.
    *
-   * kv_quantize: q[d] = x[d] * s rounded half to even with s = 127 / max(largest |x|, 1e-10f); returns 1 / s. q: [head_size] contiguous.
+   * kv_quantize: q[d] = x[d] * s rounded half to even with s = 127 / max(largest |x|, 1e-10f); returns 1 / s. q: [head_size] contiguous,
+   *   -127...127. NaN becomes 0. Where an x is infinite, all q are 0 and 1 / s is infinite: such a score or sum is NaN.
    * ct_key_store and ct_value_store put q of position i into its place.
    * query_prepare: 15 bits: v[d] = x[d] * s rounded half to even, s = 16256 / max(largest |x|, 1e-10f), as high = (v + 64) >> 7 and
-   *   low = v - 128 * high; prepared: [2 * head_size] int8, high then low. Returns 1 / s.
+   *   low = v - 128 * high; prepared: [2 * head_size] int8, high (-127...127) then low (-64...63). Returns 1 / s. NaN and infinity as above.
    * key_scores: scores[q*scores_stride + i] = (float)dot * (query_scales[q] * key_scales[i]), i < count, q < queries; dot is the exact
    *   integer product (128 * high + low) . key. prepared of query q begins at q * 2 * head_size, aligned to 64 bytes.
    * value_weights: scores become probabilities: p[i] = exp(scores[i] - max), total = their sum as softmax has it; then
    *   w[i] = p[i] * value_scales[i] * S rounded half to even to int16, S = min(32767 / largest, (2^24 - count) / sum) over p[i] * value_scales[i];
-   *   returns 1 / (S * total), or 0 where largest is 0. scores is overwritten. w: [count] int16.
+   *   returns 1 / (S * total), or 0 where largest is 0. scores is overwritten. w: [count] int16. value_scales >= 0, count < 2^23. Scores as for softmax;
+   *   where one is NaN all w are 0 and NaN is returned.
    * value_sums: out[q*head_size + d] += sum over i < count of w[q*w_stride + i] * value(i, d), exact in int32 since the w of a query add up
-   *   to at most 2^24. w is aligned to its element only; w beyond count may hold anything.
+   *   to at most 2^24 and a value is at most 127. w is aligned to its element only; w beyond count is not read.
    */
   float (*kv_quantize)(const float *x, int8_t *q, size_t head_size);
   float (*query_prepare)(const float *x, int8_t *prepared, size_t head_size);
@@ -124,9 +128,13 @@ typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
   void (*value_sums)(const int8_t *values, size_t count, size_t head_size,
                      const int16_t *w, size_t w_stride, size_t queries, int32_t *out);
 
-  /* The head: out[r] = row r . x for `rows` consecutive rows. x is prepared once by head_prepare into ct_head_bytes(n) bytes, aligned
-   * to 64: for each block of 32 values 15-bit integers (high and low bytes as for query_prepare) and their scale. Products are exact integers a block
-   * (q6_k: 16 values), then scaled and added as float32 in a fixed order. n: a multiple of 32 (q8_0, iq4_nl) or 256 (q6_k). */
+  /* The head: out[r] = row r . x for `rows` consecutive rows of GGUF blocks, at any alignment. x is prepared once by head_prepare into
+   * ct_head_bytes(n) bytes, aligned to 64: for each block of 32 values 15-bit integers v and their scale, as query_prepare has them for a head.
+   * n: a multiple of 32 (q8_0, iq4_nl) or 256 (q6_k).
+   *
+   * q8_0, iq4_nl: a block's term is (float)dot * (d * scale), dot the exact integer product of its 32 weights and v. q6_k: a run of 16 weights
+   * has the term (float)dot * ((float)run scale * (d * scale)). Block (run) i goes to lane i % 16, groups of 16 are added in order, then lane i with
+   * lane i + 8, + 4, + 2, + 1. |dot| <= 16256 * 128 * 32 < 2^27. */
   void (*head_prepare)(const float *x, size_t n, void *prepared);
   void (*head_q8_0)(const void *weights, size_t rows, size_t n, const void *prepared, float *out);
   void (*head_q6_k)(const void *weights, size_t rows, size_t n, const void *prepared, float *out);
@@ -151,7 +159,7 @@ const ct_kernels *ct_scalar(void);
 
 /* Fills list with the paths this processor advertises, best first, scalar last, and returns how many there are (perhaps more
  * than capacity; at most CT_KERNELS_MAX). list may be NULL when capacity is 0. */
-#define CT_KERNELS_MAX 4
+#define CT_KERNELS_MAX 5
 size_t ct_available(const ct_kernels *_Nullable *_Nullable list, size_t capacity);
 
 /* Runs k on random and worst cases and compares with ct_scalar's rules. An illegal instruction counts as failure: SIGILL is
