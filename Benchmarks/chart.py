@@ -2,7 +2,7 @@
 import statistics
 from html import escape
 
-WIDTH, LEFT, RIGHT, BAR, GAP = 760, 250, 70, 18, 16
+WIDTH, LEFT, RIGHT, BAR, GAP = 880, 380, 70, 18, 16
 COLOURS = ("#1f6f8b", "#b9c4c9")
 
 
