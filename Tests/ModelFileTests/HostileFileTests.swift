@@ -93,7 +93,7 @@ import Testing
     #expect(try refusal(changing: { $0["hidden_act"] = "gelu" }).code == .unsupported)
     #expect(try refusal(changing: { $0["model_type"] = "gemma" }).place?.hasSuffix("config.json: model_type") == true)
     #expect(try refusal(changing: { $0["model_type"] = nil }).code == .badField)
-    #expect(try refusal(changing: { $0["quantization_config"] = nil }).place?.hasSuffix("quantization_config") == true)
+    #expect(try refusal(changing: { $0["quantization_config"] = nil }).expected?.contains("quantization_config") == true)
     #expect(try refusal(changing: quantization(["quant_method": "gptq"])).place?.hasSuffix("quantization_config.quant_method") == true)
     #expect(try refusal(changing: quantization(["linear_class": "autoautolinear"])).found == "autoautolinear")
     #expect(try refusal(changing: quantization(["quantization_mode": "sideways"])).place?.hasSuffix("quantization_config.quantization_mode") == true)
