@@ -1,7 +1,6 @@
 /* How fast int8 attention, the head and the float functions run, beside the two ceilings of the machine.
  *
- *   clang -O2 -std=gnu17 -I Sources/CTernary/include $(ls Sources/CTernary/*.c) Benchmarks/kernels/attention_bench.c -lpthread -o attention_bench
- *   ./attention_bench [PATH] [PART...]      PATH: avx512vnni, avx2, ... or best; PART: attention, head, floats
+ *   attention.sh [PATH] [PART...]      PATH: avx512vnni, avx2, ... or best; PART: attention, head, floats
  *
  * Each figure is the median of seven runs, and the best one behind it; a run takes as long as the processor time of its slowest thread, so
  * that other processes disturb little. Products count as 15 by 8 bits, which are two instructions' worth of 8 by 8 bits. */

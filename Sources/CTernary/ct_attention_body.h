@@ -3,23 +3,10 @@
 
 typedef int16_t v16s __attribute__((ext_vector_type(16)));
 
-CT_INLINE v16f a_nan_to_zero(v16f x) { return x == x ? x : (v16f)0.0f; }
-
-/* The largest |x|, at least 1e-10 so that its reciprocal is finite. NaN is passed over. n: a multiple of 16. */
-CT_INLINE float a_largest(const float *x, size_t n) {
-  v16f largest = 1e-10f;
-  for (size_t i = 0; i < n; i += 16) {
-    v16f v = f_abs(f_load(x + i));
-    largest = v > largest ? v : largest;
-  }
-  return f_max(largest);
-}
-
-/* x * s to the nearest integer, ties to even, NaN to 0; |x * s| under 2^22. s is 0 where an x is infinite: then all are 0. */
-CT_INLINE v16i a_rounded(v16f x, float s) { return (v16i)(a_nan_to_zero(x * s) + CT_ROUND) - CT_ROUND_BITS; }
+CT_INLINE v16i a_rounded(v16f x, float s) { return f_rounded(x, s) - CT_ROUND_BITS; }
 
 static float a_kv_quantize(const float *x, int8_t *q, size_t head_size) {
-  float s = 127.0f / a_largest(x, head_size);
+  float s = 127.0f / f_largest(x, head_size, 1e-10f);
   for (size_t d = 0; d < head_size; d += 16) {
     v16b bytes = __builtin_convertvector(a_rounded(f_load(x + d), s), v16b);
     memcpy(q + d, &bytes, sizeof bytes);
@@ -37,7 +24,7 @@ CT_INLINE void a_split(v16i v, int8_t *high, int8_t *low) {
 }
 
 static float a_query_prepare(const float *x, int8_t *prepared, size_t head_size) {
-  float s = 16256.0f / a_largest(x, head_size);
+  float s = 16256.0f / f_largest(x, head_size, 1e-10f);
   for (size_t d = 0; d < head_size; d += 16) {
     a_split(a_rounded(f_load(x + d), s), prepared + d, prepared + head_size + d);
   }

@@ -1,8 +1,10 @@
 /* The integer part of attention and head in AVX2: int8 is extended to int16, vpmaddwd multiplies it by 15-bit integers and adds
  * neighbours into int32. 16256 * 128 * 2 is far from its bound, and sums wrap only where the result does not fit either.
  *
- * CT_MADD_ADD(sum, a, b): one instruction where the set has it. */
-#ifndef CT_MADD_ADD
+ * With AVX-VNNI (CT_AVX_VNNI) vpdpwssd does both in one instruction. */
+#if CT_AVX_VNNI
+#define CT_MADD_ADD(sum, a, b) _mm256_dpwssd_avx_epi32(sum, a, b)
+#else
 #define CT_MADD_ADD(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 #endif
 

@@ -36,32 +36,50 @@ static const uint8_t two_bits_of[128] __attribute__((aligned(64))) = {
 };
 #endif
 
+/* 64 bytes of weights half decoded. Small layout: `high` is 81 times the highest digit, `low` the other four, with VBMI as a byte of the
+ * fast layout. */
+struct digits {
+  __m512i low, high;
+};
+
+CT_INLINE struct digits digits_of(const bool small, const uint8_t *weights) {
+  __m512i v = _mm512_load_si512(weights);
+  if (!small) return (struct digits){v, v};
+  __m512i low = modulo(v, 81), high = _mm512_sub_epi8(v, low);
+#if CT_VBMI
+  low = _mm512_permutex2var_epi8(_mm512_load_si512(two_bits_of), low, _mm512_load_si512(two_bits_of + 64));
+#endif
+  return (struct digits){low, high};
+}
+
+#if !CT_VBMI
 CT_INLINE __m512i look_up(__m128i table, __m512i indices) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices); }
 
-/* The planes of 64 bytes of weights: plane p holds the codes of columns 4 * p + j of the unit. Where `scaled`, times the factor that
- * unscaled() takes out of the sums. */
-CT_INLINE void decode(const bool small, const bool scaled, __m512i v, __m512i planes[5]) {
-  const __m512i mask = _mm512_set1_epi8(3);
-  if (small) {
-    __m512i low4 = modulo(v, 81);
-    planes[4] = _mm512_sub_epi8(v, low4);  // 0, 81 or 162: 0, 1, 2 modulo 4
-    if (!scaled) planes[4] = _mm512_and_si512(planes[4], mask);
-#if CT_VBMI
-    v = _mm512_permutex2var_epi8(_mm512_load_si512(two_bits_of), low4, _mm512_load_si512(two_bits_of + 64));
-#else
-    __m512i low3 = modulo(low4, 27), low2 = modulo(low3, 9);
-    planes[3] = _mm512_sub_epi8(low4, low3);  // 0, 27 or 54: 0, 11, 6 modulo 16
-    if (!scaled) planes[3] = look_up(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0), planes[3]);
-    planes[2] = _mm512_sub_epi8(low3, low2);  // 0, 9 or 18: 0, 1, 2 modulo 4
-    if (!scaled) planes[2] = _mm512_and_si512(planes[2], mask);
-    planes[1] = look_up(_mm_setr_epi8(0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0), low2);
-    planes[0] = look_up(_mm_setr_epi8(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0), low2);
-    return;
+/* Planes 0 to 3 of the small layout without VBMI. */
+CT_INLINE void decode_low(const bool scaled, __m512i low, __m512i planes[5]) {
+  __m512i low3 = modulo(low, 27), low2 = modulo(low3, 9);
+  planes[3] = _mm512_sub_epi8(low, low3);  // 0, 27 or 54: 0, 11, 6 modulo 16
+  if (!scaled) planes[3] = look_up(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0), planes[3]);
+  planes[2] = _mm512_sub_epi8(low3, low2);  // 0, 9 or 18: 0, 1, 2 modulo 4
+  if (!scaled) planes[2] = _mm512_and_si512(planes[2], _mm512_set1_epi8(3));
+  planes[1] = look_up(_mm_setr_epi8(0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0), low2);
+  planes[0] = look_up(_mm_setr_epi8(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0), low2);
+}
 #endif
+
+/* Plane p holds the codes of columns 4 * p + j of the unit. Where `scaled`, times the factor that unscaled() takes out of the sums. */
+CT_INLINE void decode(const bool small, const bool scaled, struct digits digits, __m512i planes[5]) {
+  const __m512i mask = _mm512_set1_epi8(3);
+  if (small) planes[4] = scaled ? digits.high : _mm512_and_si512(digits.high, mask);  // 0, 81 or 162: 0, 1, 2 modulo 4
+#if !CT_VBMI
+  if (small) {
+    decode_low(scaled, digits.low, planes);
+    return;
   }
+#endif
   UNROLL for (int p = 0; p < 4; p++) {
-    planes[p] = scaled ? _mm512_and_si512(v, _mm512_set1_epi8((char)(3 << 2 * p)))
-                       : _mm512_and_si512(_mm512_srli_epi16(v, 2 * (unsigned)p), mask);
+    planes[p] = scaled ? _mm512_and_si512(digits.low, _mm512_set1_epi8((char)(3 << 2 * p)))
+                       : _mm512_and_si512(_mm512_srli_epi16(digits.low, 2 * (unsigned)p), mask);
   }
 }
 
@@ -84,20 +102,25 @@ CT_INLINE void few_times(const bool small, const int count, const uint8_t *weigh
                          const int32_t *x_sums, int32_t *out, size_t out_stride) {
   const int planes = small ? 5 : 4, unit_columns = 4 * planes;
   const bool scaled = count <= ct_scaled_tokens;
-  const int parts = scaled ? planes : count <= 6 ? 2 : 1;
+  const int parts = scaled ? planes : count <= 8 ? 2 : 1;
   __m512i totals[12];
   UNROLL for (int c = 0; c < count; c++) totals[c] = _mm512_set1_epi32((int32_t)(0u - (uint32_t)x_sums[c]));
   while (units > 0) {
-    size_t steps = units < ct_fold_units ? units : ct_fold_units;
+    size_t steps = scaled && units > ct_fold_units ? ct_fold_units : units;
     units -= steps;
     __m512i sums[12][5];
     UNROLL for (int c = 0; c < count; c++) {
-      UNROLL for (int i = 0; i < parts; i++) sums[c][i] = _mm512_setzero_si512();
+      UNROLL for (int i = 0; i < parts; i++) sums[c][i] = i == 0 && !scaled ? totals[c] : _mm512_setzero_si512();
     }
+    struct digits next = digits_of(small, weights);
     for (; steps > 0; steps--, weights += ct_unit_bytes, x += unit_columns) {
       _mm_prefetch((const char *)weights + 4096, _MM_HINT_T0);  // past the end it does nothing
       __m512i plane[5];
-      decode(small, scaled, _mm512_load_si512(weights), plane);
+      decode(small, scaled, next, plane);
+      // The next unit is begun before the products of this one, or it would wait behind them: 30 % of one token in the small layout. The empty
+      // statement keeps the compiler from moving it back. The last turn begins its own unit again.
+      next = digits_of(small, weights + (steps > 1 ? ct_unit_bytes : 0));
+      __asm__ volatile("" : "+v"(next.low), "+v"(next.high));
       UNROLL for (int p = 0; p < planes; p++) {
         UNROLL for (int c = 0; c < count; c++) {
           const int i = scaled ? p : p % parts;
@@ -106,8 +129,8 @@ CT_INLINE void few_times(const bool small, const int count, const uint8_t *weigh
       }
     }
     UNROLL for (int c = 0; c < count; c++) {
-      // One by one: two sums together might not fit.
-      UNROLL for (int i = 0; i < parts; i++) totals[c] = _mm512_add_epi32(totals[c], scaled ? unscaled(small, i, sums[c][i]) : sums[c][i]);
+      if (!scaled) totals[c] = sums[c][0];
+      UNROLL for (int i = !scaled; i < parts; i++) totals[c] = _mm512_add_epi32(totals[c], scaled ? unscaled(small, i, sums[c][i]) : sums[c][i]);
     }
   }
   UNROLL for (int c = 0; c < count; c++) _mm512_storeu_si512(out + (size_t)c * out_stride, totals[c]);
@@ -130,7 +153,7 @@ CT_INLINE void unpack_units(const bool small, const uint8_t *weights, size_t uni
   for (; units > 0; units--, weights += ct_unit_bytes, panel += ct_unit_bytes * planes) {
     _mm_prefetch((const char *)weights + ahead, _MM_HINT_T1);
     __m512i plane[5];
-    decode(small, false, _mm512_load_si512(weights), plane);
+    decode(small, false, digits_of(small, weights), plane);
     UNROLL for (int p = 0; p < planes; p++) _mm512_store_si512(panel + ct_unit_bytes * p, plane[p]);
   }
 }

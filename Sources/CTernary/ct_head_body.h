@@ -22,7 +22,7 @@ static void h_prepare(const float *x, size_t n, void *prepared) {
   for (size_t start = 0; start < n; start += 32) {
     head_group *group = groups + start / ct_head_group;
     size_t offset = start % ct_head_group;
-    float s = 16256.0f / a_largest(x + start, 32);
+    float s = 16256.0f / f_largest(x + start, 32, 1e-10f);
     for (size_t i = 0; i < 32; i += 16) {
       v16i v = a_rounded(f_load(x + start + i), s);
       v16s shorts = __builtin_convertvector(v, v16s);

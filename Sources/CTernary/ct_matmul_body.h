@@ -25,7 +25,7 @@ CT_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Tokens of a slice: what ct_slice_bytes hold, in whole tiles. */
 CT_INLINE size_t slice_tokens(size_t x_stride) {
-  size_t tiles = ct_slice_bytes / (x_stride * ct_tile_tokens);
+  size_t tiles = x_stride == 0 ? 0 : ct_slice_bytes / (x_stride * ct_tile_tokens);
   return (tiles < 4 ? 4 : tiles) * ct_tile_tokens;
 }
 

@@ -48,15 +48,19 @@ public struct DummySource: Sendable {
 extension DummySource: WeightSource {
   package func check(_ plan: [PlannedTensor]) throws(SternaError) {}
 
+  /// The deviation of logits. A token that is fed in has a larger one of its own, since its embedding is still in the residual stream:
+  /// this is small enough for it not to win always.
+  private static let logitDeviation: Float = 1.5
+
   /// Norms are near 1. Embeddings are nearly normally distributed, so small that logits, sums of hiddenSize products with values of
-  /// magnitude 1, have a deviation of 2.5.
+  /// magnitude 1, have that deviation.
   package func floats(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     let stream = Stream(seed: seed, tensor.name)
     let isVector = if case .vector = tensor.kind { true } else { false }
     let columns = rows.isEmpty ? 0 : out.count / rows.count
     let first = rows.lowerBound * columns
     // The sum of four uniform numbers in 0...1 has mean 2 and variance 1/3.
-    let factor = isVector ? 0.05 : 2.5 / Float(configuration.hiddenSize).squareRoot() * Float(3).squareRoot()
+    let factor = isVector ? 0.05 : Self.logitDeviation / Float(configuration.hiddenSize).squareRoot() * Float(3).squareRoot()
     for i in 0..<out.count {
       let bits = stream.bits(first + i)
       let sum = (bits & 0xFFFF) &+ (bits >> 16 & 0xFFFF) &+ (bits >> 32 & 0xFFFF) &+ bits >> 48
@@ -73,7 +77,7 @@ extension DummySource: WeightSource {
     let scaleStream = Stream(seed: seed, PackedFormat.scaleName(tensor.name))
     // Random products of values of magnitude 1 add up to sqrt(nonzero * columns). What goes back into the residual stream is as large
     // as the embeddings in it.
-    let gain: Float = linear == .output || linear == .down ? 2.5 / Float(configuration.hiddenSize).squareRoot() : 1
+    let gain: Float = linear == .output || linear == .down ? Self.logitDeviation / Float(configuration.hiddenSize).squareRoot() : 1
     let scale = gain / Float(Self.nonzero * Double(columns)).squareRoot()
     let dead = linear == .gate || linear == .up ? deadRows(block: block, of: rowCount) : []
     let groups = shape.groupsScales ? columns / 128 : 0

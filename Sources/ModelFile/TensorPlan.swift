@@ -36,7 +36,7 @@ package enum Linear: CaseIterable, Hashable {
 
   /// (rows, columns) = (outputs, inputs)
   /// - Parameter live: neurons of the feed-forward part that are stored; nil where all are.
-  func shape(_ c: ModelConfiguration, live: Int? = nil) -> (rows: Int, columns: Int) {
+  package func shape(_ c: ModelConfiguration, live: Int? = nil) -> (rows: Int, columns: Int) {
     let feedForward = live ?? c.feedForwardSize
     return switch self {
     case .query: (c.querySize, c.hiddenSize)
@@ -87,7 +87,7 @@ extension ModelConfiguration {
 }
 
 extension ModelPart {
-  var ggufName: String {
+  package var ggufName: String {
     switch self {
     case .embedding: "token_embd.weight"
     case .head: "output.weight"

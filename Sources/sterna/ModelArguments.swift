@@ -79,27 +79,25 @@ struct ModelFileArguments: ParsableArguments {
   }
 }
 
-/// The model that a command works with, and how it runs.
-struct ModelArguments: ParsableArguments {
-  @OptionGroup var source: ModelFileArguments
-
+/// How a model runs.
+struct RunArguments: ParsableArguments {
   @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
   var threads = 0
 
-  @Option(help: "How keys and values are cached: f32, f16 or q8 (half the memory of f16, and faster).")
+  @Option(help: "How keys and values are cached: f32, f16, or q8 (half the memory of f16, and faster).")
   var kv: KVFormat = .f16
 
   @Option(help: "Context length in tokens. (default: what the model allows, at most 4096)")
   var context: Int?
 
+  @Option(help: "Megabytes (of 1,000,000 bytes) that the process may take; what does not fit is refused.")
+  var memoryLimit: Int?
+
   func validate() throws {
     guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
     if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
+    if let memoryLimit, !(1...16_000_000 ~= memoryLimit) { throw ValidationError("--memory-limit: expected 1...16000000, found \(memoryLimit)") }
   }
-
-  var file: String { source.file }
-
-  func open() throws -> PackedModel { try source.open() }
 
   /// Threads to use: as asked, or one a core.
   var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
@@ -111,8 +109,21 @@ struct ModelArguments: ParsableArguments {
     options.threads = threadCount
     options.kv = kv
     options.contextLength = min(longest, context ?? min(longest, 4096))
+    options.memoryLimit = memoryLimit.map { $0 * 1_000_000 }
     return try Model(packed, options: options)
   }
+}
+
+/// The model that a command works with, and how it runs.
+struct ModelArguments: ParsableArguments {
+  @OptionGroup var source: ModelFileArguments
+  @OptionGroup var running: RunArguments
+
+  var file: String { source.file }
+  var threadCount: Int { running.threadCount }
+
+  func open() throws -> PackedModel { try source.open() }
+  func load(_ packed: PackedModel) throws -> Model { try running.load(packed) }
 }
 
 func isDirectory(_ path: String) -> Bool {
@@ -128,13 +139,6 @@ struct TokenList: ExpressibleByArgument {
     guard !parts.isEmpty, parts.allSatisfy({ $0 != nil }) else { return nil }
     ids = parts.compactMap { $0 }
   }
-}
-
-/// The most resident memory that this process ever had, in bytes (`ru_maxrss`).
-func peakResidentBytes() -> Int {
-  var usage = rusage()
-  getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
-  return usage.ru_maxrss * 1024
 }
 
 /// Seconds on a clock that only goes forward.

@@ -194,6 +194,21 @@ extension WithBroker {
       agent.stop()
     }
 
+    /// systemd's state directory of a dynamic user is reached through a link; a link in place of the file is somebody's trick.
+    @Test func theJournalsFolderMayBeALinkAndTheFileMayNot() throws {
+      let broker = try Broker()
+      try FileManager.default.createDirectory(atPath: broker.path("private"), withIntermediateDirectories: true)
+      try FileManager.default.createSymbolicLink(atPath: broker.path("state"), withDestinationPath: "private")
+      let agent = try RunningAgent(broker, journal: "state/journal.sqlite")
+      try online(broker)
+      agent.stop()
+      #expect(FileManager.default.fileExists(atPath: broker.path("private/journal.sqlite")))
+      try FileManager.default.createSymbolicLink(atPath: broker.path("link.sqlite"), withDestinationPath: "private/journal.sqlite")
+      let second = try RunningAgent(broker, journal: "link.sqlite")
+      try eventually("the link is refused") { second.log.text.contains("thrown:") && second.log.text.contains("link.sqlite") }
+      second.stop()
+    }
+
     @Test func theJournalIsForItsOwnerOnlyAndForOneAgent() throws {
       let broker = try Broker()
       let agent = try RunningAgent(broker)

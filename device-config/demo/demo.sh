@@ -59,7 +59,7 @@ agent=$!
 online=
 for _ in $(seq 30); do
   kill -0 "$agent" 2>/dev/null || break
-  case $(mosquitto_sub -p "$port" -t sterna/demo/state -C 1 -W 1 2>/dev/null || true) in *'"online"'*) online=yes; break ;; esac
+  case $(mosquitto_sub -h 127.0.0.1 -p "$port" -t sterna/demo/state -C 1 -W 1 2>/dev/null || true) in *'"online"'*) online=yes; break ;; esac
 done
 if [ -z "$online" ]; then
   echo "demo: the agent did not come online:" >&2
@@ -88,10 +88,10 @@ will it snow in Oslo tomorrow morning
 TEXTS
 echo
 echo "A task of the configuration: plain text on factory/line2/alarms, the answer on factory/triage"
-mosquitto_sub -p "$port" -t factory/triage -C 1 -W 30 -v >"$work/triage" &
+mosquitto_sub -h 127.0.0.1 -p "$port" -t factory/triage -C 1 -W 30 -v >"$work/triage" &
 listener=$!
 sleep 0.5 # mosquitto_sub does not say when it has subscribed
-mosquitto_pub -p "$port" -q 1 -t factory/line2/alarms -m "smoke and flames at cabinet 12"
+mosquitto_pub -h 127.0.0.1 -p "$port" -q 1 -t factory/line2/alarms -m "smoke and flames at cabinet 12"
 echo 'factory/line2/alarms smoke and flames at cabinet 12'
 wait "$listener"
 listener=

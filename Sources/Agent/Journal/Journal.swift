@@ -21,6 +21,9 @@ final class Journal {
   ///
   /// - Throws: `badFile` when it is damaged, `unsupported` when another version wrote it, `io` when another process uses it.
   init(path: String) throws(SternaError) {
+    // Whoever owns the folder says how it is reached: for a dynamic user, systemd makes /var/lib/sterna a link to /var/lib/private/sterna. The file
+    // itself must not be a link, and SQLite's NOFOLLOW refuses one anywhere in the path.
+    let path = withRealFolder(path)
     self.path = path
     // SQLite gives its helper files the mode of the main one.
     let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)

@@ -167,7 +167,7 @@ size_t ct_available(const ct_kernels *_Nullable *_Nullable list, size_t capacity
 bool ct_self_test(const ct_kernels *k);
 
 /* The first of ct_available that passes its self test (name NULL), or the one of that name if it is available and passes;
- * else NULL. Results are kept, so only the first call costs (about a millisecond a path, scalar 8). */
+ * else NULL. Results are kept, so only the first call costs (one or two milliseconds a path, scalar 14). */
 const ct_kernels *_Nullable ct_select(const char *_Nullable name);
 
 /* Bytes of rows x columns in the fast layout. Sizes that overflow give 0. */

@@ -1,8 +1,7 @@
-import Basics
 import Glibc
 
 /// The bytes of a regular file, at most `limit` of them.
-func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
+public func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
   let file = open(path, O_RDONLY | O_CLOEXEC)
   guard file >= 0 else { throw SternaError(.io, "cannot be opened", at: path, cause: String(cString: strerror(errno))) }
   defer { close(file) }
@@ -18,4 +17,13 @@ func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
       throw SternaError(.io, "is too long", at: path, expected: "at most \(limit) bytes")
     }
   }
+}
+
+/// The same path with its folder freed of symbolic links; the last component stays as it is. Unchanged where there is no such folder.
+func withRealFolder(_ path: String) -> String {
+  let slash = path.lastIndex(of: "/")
+  let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+  guard let real = realpath(folder, nil) else { return path }
+  defer { free(real) }
+  return String(cString: real) + "/" + path[(slash.map { path.index(after: $0) } ?? path.startIndex)...]
 }
