@@ -20,7 +20,7 @@ public func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UI
 }
 
 /// The same path with its folder freed of symbolic links; the last component stays as it is. Unchanged where there is no such folder.
-func withRealFolder(_ path: String) -> String {
+public func withRealFolder(_ path: String) -> String {
   let slash = path.lastIndex(of: "/")
   let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
   guard let real = realpath(folder, nil) else { return path }

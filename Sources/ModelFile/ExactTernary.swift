@@ -2,7 +2,7 @@ import Basics
 
 /// Matrices of floats that are ternary already: every value is -s, 0 or s, with one s for the matrix, for each row, or for each 128
 /// columns of a row. Nothing is rounded; a value that does not fit is an error.
-struct ExactTernary {
+package struct ExactTernary {
   /// Of the tensor, for errors.
   let place: String
   let rows: Int
@@ -12,9 +12,15 @@ struct ExactTernary {
 
   static let groupColumns = 128
 
+  package init(
+    place: String, rows: Int, columns: Int, read: @escaping (_ rows: Range<Int>, _ into: UnsafeMutableBufferPointer<Float>) throws(SternaError) -> Void
+  ) {
+    (self.place, self.rows, self.columns, self.read) = (place, rows, columns, read)
+  }
+
   /// Reads the whole matrix and finds the coarsest scale that is exact.
   /// - Throws: `unsupported` naming the first row and column whose value does not fit.
-  func scale() throws(SternaError) -> TernaryRows.Scale {
+  package func scale() throws(SternaError) -> TernaryRows.Scale {
     let chunk = min(rows, max(1, (1 << 18) / columns))
     let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: chunk * columns)
     defer { buffer.deallocate() }
@@ -36,7 +42,7 @@ struct ExactTernary {
   }
 
   /// - Parameter scale: what `scale()` found.
-  func ternaryRows(_ scale: TernaryRows.Scale) -> TernaryRows {
+  package func ternaryRows(_ scale: TernaryRows.Scale) -> TernaryRows {
     TernaryRows(scale: scale) { (range, weights, scales) throws(SternaError) in
       let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: range.count * columns)
       defer { values.deallocate() }
@@ -106,5 +112,14 @@ struct ExactTernary {
       }
     }
     return common
+  }
+}
+
+extension ModelConfiguration {
+  /// Scales by group need activations by group. Without such, those who trained with float activations get them where they can be, because
+  /// they are finer than any training used.
+  mutating func settleActivationGroups(trainedByToken: Bool, _ scales: some Collection<TernaryRows.Scale>) {
+    let fits = Linear.allCases.allSatisfy { $0.shape(self).columns % ExactTernary.groupColumns == 0 }
+    groupsActivations = scales.contains(.groups) || !trainedByToken && fits
   }
 }

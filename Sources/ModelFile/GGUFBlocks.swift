@@ -1,11 +1,11 @@
 /// Values of GGUF's float and block types as float32, by their definitions: factors are multiplied in the order in which they are written
 /// there, so that the result is that of the reference implementations to the last bit. Blocks are little-endian and have no alignment.
-enum GGUFBlocks {
+package enum GGUFBlocks {
   /// The types that `floats` reads.
-  static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q4_K, .q4_0, .iq4_nl]
+  package static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q4_K, .q4_0, .iq4_nl]
 
   /// The values of some blocks. Requires: a type of `types`; `from` holds `count` blocks; `out` has room for their values.
-  static func floats(_ type: GGUFTensorType, from: UnsafeRawPointer, blocks count: Int, into out: UnsafeMutablePointer<Float>) {
+  package static func floats(_ type: GGUFTensorType, from: UnsafeRawPointer, blocks count: Int, into out: UnsafeMutablePointer<Float>) {
     let (values, bytes) = type.block
     switch type {
     case .f32: for i in 0..<count { out[i] = Float(bitPattern: UInt32(littleEndian: from.loadUnaligned(fromByteOffset: 4 * i, as: UInt32.self))) }

@@ -72,7 +72,9 @@ struct GGUFConfiguration {
 
     model = ModelConfiguration(
       architecture: family.architecture, name: metadata.has("general.name") ? try metadata.string("general.name") : name,
-      vocabularySize: try int("vocab_size", Limits.vocabulary, otherwise: try Self.tokenCount(metadata)),
+      // Older converters leave it to the vocabulary.
+      vocabularySize: metadata.has("\(a).vocab_size")
+        ? try int("vocab_size", Limits.vocabulary) : try metadata.strings("tokenizer.ggml.tokens").count,
       hiddenSize: hiddenSize, blockCount: try int("block_count", Limits.blocks), queryHeads: queryHeads,
       kvHeads: try int("attention.head_count_kv", Limits.heads, otherwise: queryHeads), headSize: headSize,
       feedForwardSize: try int("feed_forward_length", Limits.feedForward), contextLength: contextLength,
@@ -135,8 +137,6 @@ struct GGUFConfiguration {
         remedy: "give --activation relu2 or --activation silu, as the model's authors say (relu2 for models made like BitNet b1.58 2B4T)")
     }
   }
-
-  private static func tokenCount(_ metadata: MetadataReader) throws(SternaError) -> Int { try metadata.strings("tokenizer.ggml.tokens").count }
 
   private static func beginOfText(_ metadata: MetadataReader) throws(SternaError) -> Int32? {
     if metadata.has("tokenizer.ggml.add_bos_token"), try !metadata.bool("tokenizer.ggml.add_bos_token") { return nil }

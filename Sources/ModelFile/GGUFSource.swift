@@ -15,7 +15,7 @@ public struct GGUFSource: Sendable {
   }
 
   public let gguf: GGUFFile
-  public let configuration: ModelConfiguration
+  public private(set) var configuration: ModelConfiguration
   /// What was concluded from little, for people.
   public let notes: [String]
   private let options: Options
@@ -27,21 +27,17 @@ public struct GGUFSource: Sendable {
   public init(_ gguf: GGUFFile, options: Options = Options()) throws(SternaError) {
     self.gguf = gguf
     self.options = options
+    let isI2S: Bool
     let path = gguf.file.path
     do {
       let read = try GGUFConfiguration(
         MetadataReader(values: gguf.metadata), name: path.split(separator: "/").last.map(String.init) ?? path, tiedHead: Self.isTied(gguf),
         frequencyFactors: Self.frequencyFactors(gguf), activation: options.activation)
       interleaves = read.interleaves
-      var model = read.model
-      let plan = model.plan()
-      let ternary = plan.compactMap { planned in if case .ternary = planned.kind { gguf.tensor(planned.name) } else { nil } }
-      // BitNets, and what bitnet.cpp runs, were trained with int8 activations by token. Of the others nobody knows; groups are finer than
-      // any training used.
-      model.groupsActivations = model.architecture != "bitnet" && !ternary.contains { $0.type == .i2_s }
-      configuration = model
+      configuration = read.model
+      isI2S = configuration.plan().contains { gguf.tensor($0.name)?.type == .i2_s }
       var notes = read.notes
-      if ternary.contains(where: { $0.type == .i2_s }) {
+      if isI2S {
         notes.append("I2_S is read as it is written on \(options.i2sLayout.rawValue) (--i2s-layout)")
       }
       self.notes = notes
@@ -54,6 +50,9 @@ public struct GGUFSource: Sendable {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
       scales[planned.part] = try matrix(planned, rows, columns).scale()
     }
+    // BitNets, and what bitnet.cpp runs, were trained with int8 activations by token. Of the others nobody knows.
+    configuration.settleActivationGroups(trainedByToken: configuration.architecture == "bitnet" || isI2S, scales.values)
+    try checkLayout(plan)
   }
 
   public init(_ path: String, options: Options = Options()) throws(SternaError) { try self.init(GGUFFile(path), options: options) }
@@ -112,6 +111,31 @@ public struct GGUFSource: Sendable {
       ExactTernary(place: place(planned.name), rows: rows, columns: columns) { (range, out) throws(SternaError) in
         try values.floats(from: range.lowerBound * columns, into: out)
       })
+  }
+
+  /// Refuses a layout of I2_S where the weights speak for the other one. Where they say nothing, as random ones do, nobody can tell.
+  private func checkLayout(_ plan: [PlannedTensor]) throws(SternaError) {
+    guard configuration.feedForwardSize % 128 == 0 else { return }
+    var evidence: [I2SLayout: I2SLayoutEvidence] = [:]
+    for block in 0..<min(configuration.blockCount, 4) {
+      guard
+        let gate = plan.first(where: { $0.part == .block(block, .linear(.gate)) }), case .ternary(let neurons, let hidden) = gate.kind,
+        let down = plan.first(where: { $0.part == .block(block, .linear(.down)) }),
+        let gateTensor = gguf.tensor(gate.name), let downTensor = gguf.tensor(down.name), gateTensor.type == .i2_s, downTensor.type == .i2_s
+      else { continue }
+      // A row has as many zeros in one layout as in the other.
+      let rows = try TernaryBlocks(gguf, gateTensor, rows: neurons, columns: hidden, layout: options.i2sLayout).liveWeights().byRow
+      for layout in I2SLayout.allCases {
+        let columns = try TernaryBlocks(gguf, downTensor, rows: hidden, columns: neurons, layout: layout).liveWeights().byColumn
+        evidence[layout, default: I2SLayoutEvidence()].add(rows: rows, columns: columns)
+      }
+    }
+    guard let chosen = evidence[options.i2sLayout] else { return }
+    for (layout, other) in evidence where other.speaks(against: chosen) {
+      throw SternaError(
+        .badField, "this file was made on another machine than was said", at: "\(gguf.file.path): --i2s-layout", expected: layout.rawValue,
+        found: options.i2sLayout.rawValue, remedy: "give --i2s-layout \(layout.rawValue): only so do gate and down projections belong to each other")
+    }
   }
 
   private enum Matrix {

@@ -64,8 +64,6 @@ struct HubConfiguration {
       ropeTheta: rope.theta, ropeScaling: rope.scaling,
       hasSubNorms: architecture == "bitnet",
       hasHeadNorms: architecture == "qwen3",
-      // The bitnet quantiser rounds activations by token in training; whoever wrote plain floats trained with float activations.
-      groupsActivations: quantization == nil && architecture != "bitnet",
       tiedHead: try config["tie_word_embeddings"].optional?.bool() ?? false,
       beginOfText: try Self.tokens(config["bos_token_id"]).first,
       endOfText: try Self.tokens(config["eos_token_id"]))

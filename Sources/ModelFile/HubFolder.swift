@@ -3,7 +3,7 @@ import Basics
 /// A model as it is downloaded from a hub: `config.json` and safetensors, in one file or in many with an index.
 public struct HubFolder: Sendable {
   public let path: String
-  public let configuration: ModelConfiguration
+  public private(set) var configuration: ModelConfiguration
   let quantization: HubConfiguration.Quantization?
   /// Of the matrices that are ternary as floats.
   private(set) var exactScales: [ModelPart: TernaryRows.Scale] = [:]
@@ -35,6 +35,8 @@ public struct HubFolder: Sendable {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
       exactScales[planned.part] = try exact(planned, rows, columns).scale()
     }
+    // The bitnet quantiser rounds activations by token in training; whoever wrote plain floats trained with float activations.
+    configuration.settleActivationGroups(trainedByToken: configuration.architecture == "bitnet", exactScales.values)
   }
 
   /// A JSON file that belongs to the folder.

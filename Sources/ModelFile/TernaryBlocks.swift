@@ -12,17 +12,17 @@ public enum I2SLayout: String, Sendable, CaseIterable {
 }
 
 /// A matrix in one of GGUF's ternary types: I2_S of bitnet.cpp, TQ1_0 and TQ2_0 of llama.cpp. Codes are weight + 1.
-struct TernaryBlocks {
+package struct TernaryBlocks {
   let gguf: GGUFFile
   let tensor: GGUFFile.Tensor
   let rows: Int
   let columns: Int
   let layout: I2SLayout
 
-  static let types: [GGUFTensorType] = [.i2_s, .tq1_0, .tq2_0]
+  package static let types: [GGUFTensorType] = [.i2_s, .tq1_0, .tq2_0]
 
   /// - Precondition: the tensor is of a type of `types` and of shape [columns, rows].
-  init(_ gguf: GGUFFile, _ tensor: GGUFFile.Tensor, rows: Int, columns: Int, layout: I2SLayout) throws(SternaError) {
+  package init(_ gguf: GGUFFile, _ tensor: GGUFFile.Tensor, rows: Int, columns: Int, layout: I2SLayout) throws(SternaError) {
     (self.gguf, self.tensor, self.rows, self.columns, self.layout) = (gguf, tensor, rows, columns, layout)
     let unit = tensor.type == .i2_s ? layout.blockBytes * 4 : 256
     guard columns % unit == 0 else {
@@ -36,7 +36,7 @@ struct TernaryBlocks {
   private var bytes: UnsafeRawBufferPointer { gguf.bytes(of: tensor) }
 
   /// Reads all scales, and finds the coarsest form that says the same.
-  func scale() throws(SternaError) -> TernaryRows.Scale {
+  package func scale() throws(SternaError) -> TernaryRows.Scale {
     if tensor.type == .i2_s {
       let value = Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: rows * rowBytes, as: UInt32.self)))
       guard value.isFinite, value > 0 else {
@@ -75,7 +75,7 @@ struct TernaryBlocks {
   }
 
   /// - Parameter scale: what `scale()` found.
-  func ternaryRows(_ scale: TernaryRows.Scale) -> TernaryRows {
+  package func ternaryRows(_ scale: TernaryRows.Scale) -> TernaryRows {
     TernaryRows(scale: scale) { (range, weights, scales) throws(SternaError) in
       guard let base = bytes.baseAddress else { return }
       for (i, row) in range.enumerated() {
@@ -97,6 +97,32 @@ struct TernaryBlocks {
       let begin = tensor.offset + range.lowerBound * rowBytes
       gguf.file.release(begin..<begin + range.count * rowBytes)
     }
+  }
+
+  /// How many weights of each row and of each column are not zero.
+  func liveWeights() throws(SternaError) -> (byRow: [Int], byColumn: [Int]) {
+    var byRow = [Int](repeating: 0, count: rows)
+    var byColumn = [Int](repeating: 0, count: columns)
+    let matrix = ternaryRows(try scale())
+    let chunk = max(1, (1 << 18) / columns)
+    let weights = UnsafeMutablePointer<Int8>.allocate(capacity: chunk * columns)
+    let scales = UnsafeMutablePointer<Float>.allocate(capacity: chunk * (columns / 128 + 1))
+    defer {
+      weights.deallocate()
+      scales.deallocate()
+    }
+    for first in stride(from: 0, to: rows, by: chunk) {
+      let range = first..<min(first + chunk, rows)
+      try matrix.read(range, weights, scales)
+      for row in range {
+        for column in 0..<columns {
+          let live = Int(weights[(row - first) * columns + column] & 1)  // -1 and 1 are odd
+          byRow[row] += live
+          byColumn[column] += live
+        }
+      }
+    }
+    return (byRow, byColumn)
   }
 
   /// Blocks whose factor is 0 are zeros whatever their codes say; and the scales that go with the row.

@@ -13,7 +13,7 @@ struct Sterna: ParsableCommand {
           --text "water under pump 7"
         sterna run --config device-config/x86-gateway.toml
 
-      FILE is a packed model; wherever it stands, a hub folder (config.json, *.safetensors, tokenizer.json) works too.
+      FILE is a packed model; wherever it stands, a hub folder (config.json, *.safetensors, tokenizer.json) or a GGUF of another engine works too.
       """,
     version: "0.1.0",
     subcommands: [

@@ -5,7 +5,11 @@ private let references = ["bitnet-offline", "bitnet-online", "bitnet-silu", "lla
 
 /// The first case of a reference model: ids, and logits by position.
 private func firstCase(_ name: String) throws -> (ids: [Int], logits: [Int: [Double]]) {
-  let data = try Data(contentsOf: URL(fileURLWithPath: SternaProcess.fixture(name) + "/expected.json"))
+  try firstCase(in: URL(fileURLWithPath: SternaProcess.fixture(name)))
+}
+
+private func firstCase(in folder: URL) throws -> (ids: [Int], logits: [Int: [Double]]) {
+  let data = try Data(contentsOf: folder.appendingPathComponent("expected.json"))
   let expected = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])
   let first = try #require((expected["cases"] as? [[String: Any]])?.first)
   let logits = try #require(first["logits"] as? [String: [Double]])
@@ -28,6 +32,46 @@ private func relativeError(_ got: [Double], _ want: [Double]) -> Double {
       #expect(rows.count == ids.count)
       for (position, want) in logits { #expect(relativeError(rows[position], want) < limit) }
     }
+  }
+
+  /// A file that bitnet.cpp made is a model like any other, packed or not.
+  @Test func logitsOfAnotherEnginesFileAreTheReferences() throws {
+    let fixtures = SternaProcess.repository.appendingPathComponent("Tests/Fixtures/gguf")
+    let (ids, logits) = try firstCase(in: fixtures)
+    let list = ids.map(String.init).joined(separator: ",")
+    let source = fixtures.appendingPathComponent("i2_s.gguf").path
+    try withTemporaryFolder { folder in
+      let packed = folder.appendingPathComponent("m.gguf").path
+      let pack = try SternaProcess.run(["pack", source, "-o", packed, "--embedding", "f32"])
+      #expect(pack.status == 0 && pack.errors.contains("activation relu2") && pack.errors.contains("x86"), "\(pack.errors)")
+      for file in [source, packed] {
+        let result = try SternaProcess.run(["logits", file, "--ids", list, "--json", "--embedding", "f32", "--kv", "f32"])
+        let rows = try #require(result.json()["logits"] as? [[Double]], "\(result.errors)")
+        for (position, want) in logits { #expect(relativeError(rows[position], want) < 2e-2) }
+      }
+      let again = try SternaProcess.run(["pack", packed, "-o", folder.appendingPathComponent("n.gguf").path])
+      #expect(1..<128 ~= again.status && again.errors.contains("packed already"))
+      // The other layout is another model, and nonsense.
+      let wrong = try SternaProcess.run(["logits", source, "--ids", list, "--json", "--i2s-layout", "arm"])
+      let rows = try #require(wrong.json()["logits"] as? [[Double]])
+      for (position, want) in logits { #expect(relativeError(rows[position], want) > 0.5) }
+    }
+  }
+
+  /// llama.cpp's blocks have half-precision scales, which moves a rounding to int8 here and there.
+  @Test(
+    .enabled(if: FileManager.default.fileExists(atPath: SternaProcess.repository.path + "/../shared/reference/gguf"), "needs ../shared/reference"),
+    arguments: ["tq1_0", "tq2_0"])
+  func logitsOfLlamaCppsFilesAreClose(name: String) throws {
+    let folder = SternaProcess.repository.appendingPathComponent("../shared/reference/gguf")
+    let (ids, logits) = try firstCase(in: folder)
+    let list = ids.map(String.init).joined(separator: ",")
+    let file = folder.appendingPathComponent(name + ".gguf").path
+    let untold = try SternaProcess.run(["logits", file, "--ids", list, "--json"])
+    #expect(1..<128 ~= untold.status && untold.errors.contains("--activation"))
+    let result = try SternaProcess.run(["logits", file, "--ids", list, "--json", "--embedding", "f32", "--kv", "f32", "--activation", "relu2"])
+    let rows = try #require(result.json()["logits"] as? [[Double]], "\(result.errors)")
+    for (position, want) in logits { #expect(relativeError(rows[position], want) < 3e-2) }
   }
 
   @Test func packedFileAnswersLikeItsFolder() throws {
