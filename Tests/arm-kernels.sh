@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the kernels for 64-bit ARM, runs them under qemu on processors with and without dot products, and compares the
-# bits of their float results with this machine's. Prints a line a check; ends with 1 on failure, 2 where a tool is missing.
+# Builds the kernels for 64-bit ARM, runs them under qemu on processors with and without dot products and matrix products, and
+# compares the bits of their results with this machine's, whose kernels also run under the address and undefined behaviour
+# sanitizers. Prints a line a check; ends with 1 on failure, 2 where a tool is missing.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,7 @@ fi
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-sources="Sources/CTernary/*.c Tests/arm-kernels/kernels_check.c"
+sources="Sources/CTernary/*.c Tests/arm-kernels/*.c"
 options="-std=gnu17 -O2 -Wall -Wextra -Werror -I Sources/CTernary -I Sources/CTernary/include"
 
 mkdir "$work/arm"
@@ -27,6 +28,8 @@ for source in $sources; do
 done
 aarch64-linux-gnu-gcc -static "$work"/arm/*.o -lpthread -o "$work/check-arm" || exit 1
 clang $options $sources -lpthread -o "$work/check-here" || exit 1
+clang $options -g -fsanitize=address,undefined -fno-sanitize-recover=all $sources -lpthread -o "$work/check-sanitized" 2>"$work/link" \
+  || { cat "$work/link"; exit 1; }
 
 failed=0
 run() {  # name, command...
@@ -41,12 +44,13 @@ run() {  # name, command...
 }
 
 run here "$work/check-here"
+run sanitized "$work/check-sanitized"
 for cpu in cortex-a53 cortex-a76 max; do
   run $cpu qemu-aarch64-static -cpu $cpu "$work/check-arm"
   if [ -s "$work/$cpu.digests" ] && cmp -s "$work/here.digests" "$work/$cpu.digests"; then
-    echo "$cpu: ok floats have the same bits as on $(uname -m)"
+    echo "$cpu: ok results have the same bits as on $(uname -m)"
   else
-    echo "$cpu: FAIL floats differ from those on $(uname -m)"
+    echo "$cpu: FAIL results differ from those on $(uname -m)"
     diff "$work/here.digests" "$work/$cpu.digests"
     failed=1
   fi

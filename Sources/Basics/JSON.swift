@@ -40,6 +40,10 @@ public enum JSON: Sendable, Equatable {
     private var index: [ExactName: Int] = [:]
 
     public init() {}
+    /// Members in this order; of two with the same name the later one counts.
+    public init(_ elements: some Swift.Sequence<(String, JSON)>) {
+      for (name, value) in elements { self[name] = value }
+    }
     public init(dictionaryLiteral elements: (String, JSON)...) {
       for (name, value) in elements { self[name] = value }
     }

@@ -19,17 +19,25 @@ static uint64_t saved_state(void) {
   return (uint64_t)high << 32 | low;
 }
 
-static void detect(bool *avx2, bool *avx512vnni) {
-  unsigned a, b, c, d;
-  *avx2 = *avx512vnni = false;
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return;
-  if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || !(c & bit_F16C)) return;
+struct x86_sets {
+  bool avx2, avx_vnni, avx512vnni, avx512vbmi;
+};
+
+static struct x86_sets detect(void) {
+  struct x86_sets sets = {false, false, false, false};
+  unsigned a, b, c, d, highest;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return sets;
+  if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || !(c & bit_F16C)) return sets;
   uint64_t state = saved_state();
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+  if (!__get_cpuid_count(7, 0, &highest, &b, &c, &d)) return sets;
   const uint64_t ymm = 0x6, zmm = 0xe6;
-  *avx2 = (b & bit_AVX2) && (state & ymm) == ymm;
-  *avx512vnni = *avx2 && (state & zmm) == zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512VL)
+  sets.avx2 = (b & bit_AVX2) && (state & ymm) == ymm;
+  sets.avx512vnni = sets.avx2 && (state & zmm) == zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512VL)
     && (b & bit_AVX512DQ) && (c & bit_AVX512VNNI);
+  sets.avx512vbmi = sets.avx512vnni && (c & bit_AVX512VBMI);
+  const unsigned avx_vnni = 1u << 4;  // of subleaf 1, EAX
+  sets.avx_vnni = sets.avx2 && highest >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx_vnni);
+  return sets;
 }
 
 #endif
@@ -38,14 +46,17 @@ size_t ct_available(const ct_kernels **list, size_t capacity) {
   const ct_kernels *found[CT_KERNELS_MAX];
   size_t count = 0;
 #if defined(__x86_64__)
-  bool avx2, avx512vnni;
-  detect(&avx2, &avx512vnni);
-  if (avx512vnni) found[count++] = &ct_avx512vnni_kernels;
-  if (avx2) found[count++] = &ct_avx2_kernels;
+  struct x86_sets sets = detect();
+  if (sets.avx512vbmi) found[count++] = &ct_avx512vbmi_kernels;
+  if (sets.avx512vnni) found[count++] = &ct_avx512vnni_kernels;
+  if (sets.avx_vnni) found[count++] = &ct_avx_vnni_kernels;
+  if (sets.avx2) found[count++] = &ct_avx2_kernels;
 #elif defined(__aarch64__)
 #if defined(__linux__)
-  const unsigned long asimddp = 1ul << 20;  // HWCAP_ASIMDDP
-  if (getauxval(AT_HWCAP) & asimddp) found[count++] = &ct_neon_dotprod_kernels;
+  const unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+  const bool dotprod = getauxval(AT_HWCAP) & asimddp;
+  if (dotprod && getauxval(AT_HWCAP2) & i8mm) found[count++] = &ct_neon_i8mm_kernels;
+  if (dotprod) found[count++] = &ct_neon_dotprod_kernels;
 #endif
   found[count++] = &ct_neon_kernels;
 #endif

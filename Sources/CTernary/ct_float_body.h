@@ -247,10 +247,10 @@ static void f_axpy_f16(float a, const uint16_t *x, float *y, size_t n) {
   if (i < n) f_store_part(y + i, f_load_part(y + i, n - i) + a * f_from_half_part(x + i, n - i), n - i);
 }
 
-static void f_rms_norm(const float *x, const float *weight, float *out, size_t n, float eps) {
+static void f_rms_norm(const float *x, const float *weight, float *out, size_t n, size_t divisor, float eps) {
   if (n == 0) return;
   float squares = f_dot_f32(x, x, n);
-  v4f mean = squares / (float)n + eps;
+  v4f mean = squares / (float)divisor + eps;
   v4f root = __builtin_elementwise_sqrt(mean);  // the vector form: sqrtf would be libm's where it sets errno
   float scale = 1.0f / root.s0;
   size_t i = 0;
@@ -264,46 +264,68 @@ static void f_rms_norm(const float *x, const float *weight, float *out, size_t n
 #define CT_ROUND 12582912.0f
 #define CT_ROUND_BITS 0x4b400000
 
-CT_INLINE v16i f_quantized(v16f x, float scale) {
-  v16f scaled = x * scale;
-  scaled = scaled == scaled ? scaled : (v16f)0.0f;
-  scaled = scaled > 127.0f ? (v16f)127.0f : scaled;
-  scaled = scaled < -128.0f ? (v16f)-128.0f : scaled;
-  return (v16i)(scaled + CT_ROUND) - CT_ROUND_BITS;
+/* x * s rounded, NaN as 0, in the low bits of CT_ROUND_BITS. |x * s| under 2^22. */
+CT_INLINE v16i f_rounded(v16f x, float s) {
+  v16f scaled = x * s;
+  return (v16i)((scaled == scaled ? scaled : (v16f)0.0f) + CT_ROUND);
 }
 
-static int32_t f_quantize(const float *x, int8_t *q, size_t n, size_t padded, float *scale) {
-  v16f largest = 1e-5f;
+/* The largest |x|, at least `least`. NaN is passed over. Four accumulators, so that none waits for itself. */
+CT_INLINE float f_largest(const float *x, size_t n, float least) {
+#define LARGER(a, v) ((v) > (a) ? (v) : (a))
+  v16f a[4] = {least, least, least, least};
   size_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    for (int j = 0; j < 4; j++) {
+      v16f v = f_abs(f_load(x + i + 16 * j));
+      a[j] = LARGER(a[j], v);
+    }
+  }
   for (; i + 16 <= n; i += 16) {
     v16f v = f_abs(f_load(x + i));
-    largest = v > largest ? v : largest;
+    a[0] = LARGER(a[0], v);
   }
   if (i < n) {
     v16f v = f_abs(f_load_part(x + i, n - i));
-    largest = v > largest ? v : largest;
+    a[1] = LARGER(a[1], v);
   }
-  float s = 127.0f / f_max(largest);
+  a[0] = LARGER(a[0], a[1]);
+  a[2] = LARGER(a[2], a[3]);
+  return f_max(LARGER(a[0], a[2]));
+#undef LARGER
+}
 
-  v16i sums = 0;
-  for (i = 0; i + 16 <= n; i += 16) {
-    v16i rounded = f_quantized(f_load(x + i), s);
-    sums += rounded;
+/* Nothing is clamped: |x * s| <= 127 * (1 + 2^-23). An infinite x makes s 0, and all q with it. */
+static int32_t f_quantize(const float *x, int8_t *q, size_t n, size_t padded, float *scale) {
+  float s = 127.0f / f_largest(x, n, 1e-5f);
+  v16u sums = 0;  // of q + CT_ROUND_BITS: they wrap
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    v16i rounded = f_rounded(f_load(x + i), s);
+    sums += (v16u)rounded;
     v16b bytes = __builtin_convertvector(rounded, v16b);
     memcpy(q + i, &bytes, sizeof bytes);
   }
   if (i < n) {
-    v16i rounded = f_quantized(f_load_part(x + i, n - i), s);
-    sums += rounded;
+    v16i rounded = f_rounded(f_load_part(x + i, n - i), s);
+    sums += (v16u)rounded;
     v16b bytes = __builtin_convertvector(rounded, v16b);
     memcpy(q + i, &bytes, n - i);
   }
   if (padded > n) memset(q + n, 0, padded - n);
 
-  int32_t total = 0;
+  uint32_t total = 0u - (uint32_t)CT_ROUND_BITS * (uint32_t)((n + 15) / 16 * 16);
   for (int lane = 0; lane < 16; lane++) total += sums[lane];
   *scale = s;
-  return total;
+  return (int32_t)total;
+}
+
+static void f_quantize_groups(const float *x, int8_t *q, size_t n, size_t stride, int32_t *sums, float *scales) {
+  for (size_t g = 0; g < n / 128; g++) {
+    float s;
+    sums[g] = f_quantize(x + 128 * g, q + stride * g, 128, stride, &s);
+    scales[g] = 1.0f / s;
+  }
 }
 
 // MARK: exponential
@@ -404,4 +426,5 @@ static void f_rope_half(float *x, const float *cosines, const float *sines, size
 #define CT_FLOAT_FUNCTIONS                                                                                              \
   .dot_f32 = f_dot_f32, .dot_f16 = f_dot_f16, .dot_q8_0 = f_dot_q8_0, .axpy_f32 = f_axpy_f32, .axpy_f16 = f_axpy_f16,  \
   .f32_to_f16 = f_f32_to_f16, .f16_to_f32 = f_f16_to_f32, .rms_norm = f_rms_norm, .quantize = f_quantize,              \
+  .quantize_groups = f_quantize_groups,                                                                                 \
   .softmax = f_softmax, .exp = f_exp_all, .silu_mul = f_silu_mul, .relu2_mul = f_relu2_mul, .rope_half = f_rope_half

@@ -49,7 +49,7 @@ public enum LabelScoring {
     if !root.labels.isEmpty {
       for label in root.labels { logProbabilities[label] = 0 }
     } else if root.edge.isEmpty {
-      decide(root, model.logits(hidden, row: row, of: root.choices), 0, behind: sequence, into: &next)
+      decide(root, try model.logits(hidden, row: row, of: root.choices), 0, behind: sequence, into: &next)
     } else {
       next.append(Branch(node: 0, parent: sequence, logProbability: 0))
     }
@@ -77,7 +77,7 @@ public enum LabelScoring {
       for (row, branch) in group.enumerated() {
         let node = trie.nodes[branch.node]
         tokens += node.edge.count
-        decide(node, model.logits(states, row: row, of: node.choices), branch.logProbability, behind: sequences[row], into: &below)
+        decide(node, try model.logits(states, row: row, of: node.choices), branch.logProbability, behind: sequences[row], into: &below)
       }
       waiting.append(below)
     }

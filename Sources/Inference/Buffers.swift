@@ -48,25 +48,27 @@ struct Rows {
 final class QuantizedRows: @unchecked Sendable {
   /// [tokens, stride] int8, zero behind the used columns
   let values: UnsafeMutablePointer<Int8>
-  /// [tokens]: sum of the row
+  /// [tokens, groups]: sum of the row, or of its groups of 128
   let sums: UnsafeMutablePointer<Int32>
-  /// [tokens]: s = 127 / max(absmax, 1e-5)
+  /// [tokens]: s = 127 / max(absmax, 1e-5); where there are groups, [tokens, groups]: 1 / s
   let scales: UnsafeMutablePointer<Float>
   /// Bytes from one row to the next: a multiple of 64, and not of 4096, which would put all rows into the same cache sets.
   let stride: Int
   let bytes: Int
 
-  init(tokens: Int, columns: Int) {
-    let padded = (columns + 63) / 64 * 64
+  /// - Parameter groups: sums and scales of a row.
+  init(tokens: Int, columns: Int, groups: Int) {
+    // The small layout stores a group of 128 as 140, and other rows as a multiple of 20.
+    let padded = ((groups > 1 ? columns / 128 * 140 : columns + 20) + 63) / 64 * 64
     stride = padded % 4096 == 0 ? padded + 64 : padded
-    bytes = tokens * (stride + 8)
+    bytes = tokens * (stride + 8 * groups)
     let raw = UnsafeMutableRawPointer.allocate(byteCount: tokens * stride, alignment: 64)
     values = raw.bindMemory(to: Int8.self, capacity: tokens * stride)
     values.initialize(repeating: 0, count: tokens * stride)
-    sums = .allocate(capacity: tokens)
-    sums.initialize(repeating: 0, count: tokens)
-    scales = .allocate(capacity: tokens)
-    scales.initialize(repeating: 1, count: tokens)
+    sums = .allocate(capacity: tokens * groups)
+    sums.initialize(repeating: 0, count: tokens * groups)
+    scales = .allocate(capacity: tokens * groups)
+    scales.initialize(repeating: 1, count: tokens * groups)
   }
 
   deinit {

@@ -4,19 +4,19 @@ import Synchronization
 /// The budget that all keys and values come out of.
 final class KVPool: Sendable {
   let budget: Int
-  let bytesPerToken: Int
+  let layout: KVLayout
   private let used = Atomic<Int>(0)
 
-  init(budget: Int, bytesPerToken: Int) {
+  init(budget: Int, layout: KVLayout) {
     self.budget = budget
-    self.bytesPerToken = bytesPerToken
+    self.layout = layout
   }
 
   var usedBytes: Int { used.load(ordering: .relaxed) }
 
   /// Takes memory for `tokens` tokens, aligned to 64 bytes.
   func take(tokens: Int) throws(SternaError) -> UnsafeMutableRawPointer {
-    let bytes = tokens * bytesPerToken
+    let bytes = layout.bytes(tokens)
     guard used.add(bytes, ordering: .relaxed).newValue <= budget else {
       used.subtract(bytes, ordering: .relaxed)
       throw SternaError(
@@ -28,6 +28,6 @@ final class KVPool: Sendable {
 
   func give(_ memory: UnsafeMutableRawPointer, tokens: Int) {
     memory.deallocate()
-    used.subtract(tokens * bytesPerToken, ordering: .relaxed)
+    used.subtract(layout.bytes(tokens), ordering: .relaxed)
   }
 }

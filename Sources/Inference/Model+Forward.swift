@@ -10,7 +10,8 @@ extension Model {
   ///
   /// - Parameter steps: each for a different sequence; none frozen.
   /// - Returns: the hidden states asked for, step by step.
-  /// - Throws: `badToken`, `contextFull`; then nothing has changed.
+  /// - Throws: `badToken`, `contextFull`, and then nothing has changed; `modelIO` when an embedding cannot be read: then sequences may have grown by a part of
+  ///   their tokens.
   public func forward(_ steps: [Step]) throws(SternaError) -> HiddenStates {
     try check(steps)
     var hidden = HiddenStates(width: configuration.hiddenSize)
@@ -21,10 +22,10 @@ extension Model {
         let position = step.sequence.count + pendingTokens(of: step.sequence)
         work.batch.append(.init(sequence: step.sequence, position: position, token: Int(token)))
         wanted.append(step.want == .all || step.want == .last && i == step.tokens.count - 1)
-        if work.batch.count == work.tokens { runBatch(wanted, &hidden); wanted.removeAll(keepingCapacity: true) }
+        if work.batch.count == work.tokens { try runBatch(wanted, &hidden); wanted.removeAll(keepingCapacity: true) }
       }
     }
-    if !work.batch.isEmpty { runBatch(wanted, &hidden) }
+    if !work.batch.isEmpty { try runBatch(wanted, &hidden) }
     return hidden
   }
 
@@ -55,115 +56,78 @@ extension Model {
     return last.position + 1 - sequence.count
   }
 
-  private func runBatch(_ wanted: [Bool], _ hidden: inout HiddenStates) {
+  private func runBatch(_ wanted: [Bool], _ hidden: inout HiddenStates) throws(SternaError) {
     let tokens = work.batch.count
-    embed(tokens)
+    try embed(tokens)
+    findTiles()
     for (index, block) in weights.blocks.enumerated() { forward(tokens, block, index) }
     for row in work.batch { row.sequence.advance(by: 1) }
     for row in 0..<tokens where wanted[row] {
-      kernels.rms_norm(work.x[row], weights.finalNorm.pointer, work.h[row], configuration.hiddenSize, configuration.normEpsilon)
+      kernels.rms_norm(
+        work.x[row], weights.finalNorm.pointer, work.h[row], configuration.hiddenSize, configuration.hiddenSize, configuration.normEpsilon)
       hidden.values.append(contentsOf: UnsafeBufferPointer(start: work.h[row], count: configuration.hiddenSize))
     }
     work.batch.removeAll(keepingCapacity: true)
   }
 
+  /// Divides the batch into runs of rows that follow each other in one sequence.
+  private func findTiles() {
+    work.tiles.removeAll(keepingCapacity: true)
+    let longest = max(1, Model.queriesTogether / (configuration.queryHeads / configuration.kvHeads))
+    var first = 0
+    while first < work.batch.count {
+      var end = first + 1
+      while end < work.batch.count, end - first < longest, work.batch[end].sequence === work.batch[first].sequence { end += 1 }
+      work.tiles.append(Tile(first: first, count: end - first))
+      first = end
+    }
+  }
+
   /// One decoder block over the batch; `work.x` [tokens, hidden] is updated in place.
   private func forward(_ tokens: Int, _ block: BlockWeights, _ index: Int) {
     norm(tokens, work.x, block.attentionNorm, into: work.h)
-    project(tokens, work.h, block.query, into: work.query)
-    project(tokens, work.h, block.key, into: work.key, inputIsQuantized: true)
-    project(tokens, work.h, block.value, into: work.value, inputIsQuantized: true)
-    rotateAndStore(tokens, block: index)
+    projectQueriesKeysValues(tokens, block)
+    rotateAndStore(tokens, block, index)
     attend(tokens, block: index)
     if let subNorm = block.attentionSubNorm { norm(tokens, work.attention, subNorm, into: work.attention) }
     project(tokens, work.attention, block.output, into: work.delta)
     addDelta(tokens)
 
     norm(tokens, work.x, block.feedForwardNorm, into: work.h)
-    project(tokens, work.h, block.gate, into: work.gate)
-    project(tokens, work.h, block.up, into: work.up, inputIsQuantized: true)
-    activate(tokens)
-    if let subNorm = block.feedForwardSubNorm { norm(tokens, work.gate, subNorm, into: work.gate) }
-    project(tokens, work.gate, block.down, into: work.delta)
+    projectGateAndUp(tokens, block)
+    if let subNorm = block.feedForwardSubNorm { norm(tokens, work.gate, subNorm, over: configuration.feedForwardSize, into: work.gate) }
+    project(tokens, work.gate, block.down, over: configuration.feedForwardSize, into: work.delta)
     addDelta(tokens)
   }
 
   /// Looks up the embedding of every token. `work.x`: [tokens, hidden]
-  private func embed(_ tokens: Int) {
-    let table = weights.embedding
+  private func embed(_ tokens: Int) throws(SternaError) {
+    let columns = configuration.hiddenSize
+    embedding.prefetch(work.batch.lazy.map(\.token))
     for row in 0..<tokens {
-      let source = table.pointer(work.batch[row].token)
+      let source = try embedding.row(work.batch[row].token)
       let x = work.x[row]
-      switch table.storage {
-      case .f32: x.update(from: source.assumingMemoryBound(to: Float.self), count: table.columns)
-      case .f16: kernels.f16_to_f32(source.assumingMemoryBound(to: UInt16.self), x, table.columns)
-      case .q8:
-        // Blocks of 34 bytes: a half-precision factor, then 32 int8.
-        for block in 0..<table.columns / 32 {
-          let start = source + block * 34
-          var half = start.loadUnaligned(as: UInt16.self)
-          var factor: Float = 0
-          kernels.f16_to_f32(&half, &factor, 1)
-          let values = (start + 2).assumingMemoryBound(to: Int8.self)
-          for i in 0..<32 { x[block * 32 + i] = factor * Float(values[i]) }
-        }
+      switch embedding.table.storage {
+      case .f32: x.update(from: source.assumingMemoryBound(to: Float.self), count: columns)
+      case .f16: kernels.f16_to_f32(source.assumingMemoryBound(to: UInt16.self), x, columns)
+      case .q8: ct_unpack_q8_0(source, x, columns)
+      case .q6: ct_unpack_q6_k(source, x, columns)
+      case .q4: ct_unpack_iq4_nl(source, x, columns)
       }
     }
   }
 
-  private func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, into output: Rows) {
+  /// - Parameter divisor: what the squares' sum is divided by; more than the values where zeros are not stored.
+  private func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, over divisor: Int? = nil, into output: Rows) {
     threads.parallel(tokens, work: tokens * weight.count * 4) { row, _ in
-      kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, configuration.normEpsilon)
+      kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, divisor ?? weight.count, configuration.normEpsilon)
     }
-  }
-
-  /// output = input · matrixᵀ for every row, exactly as trained: int8 activations, int32 sums, one scale.
-  ///
-  /// - Parameter inputIsQuantized: `work.quantized` holds this very input from the call before. Ignored where the matrix has a norm of its own.
-  private func project(_ tokens: Int, _ input: Rows, _ matrix: TernaryMatrix, into output: Rows, inputIsQuantized: Bool = false) {
-    let quantized = work.quantized
-    if !inputIsQuantized || matrix.inputNorm != nil {
-      threads.parallel(tokens, work: tokens * matrix.columns * 4) { row, _ in
-        var source = UnsafePointer(input[row])
-        if let weight = matrix.inputNorm, let epsilon = configuration.linearNormEpsilon {
-          kernels.rms_norm(source, weight.pointer, work.normed[row], matrix.columns, epsilon)
-          source = UnsafePointer(work.normed[row])
-        }
-        quantized.sums[row] = kernels.quantize(
-          source, quantized.values + row * quantized.stride, matrix.columns, matrix.paddedColumns, quantized.scales + row)
-      }
-    }
-    guard case .tensor(let scale) = matrix.scale else { return }
-    let rowBlocks = matrix.paddedRows / 16
-    // Multiply-adds of int8 count an eighth. Enough pieces that a thread which lost its core for a while does not hold up the others; each still a long linear stream.
-    let pieces = threads.count == 1 ? 1 : min(rowBlocks, threads.count * 4)
-    let blockBytes = matrix.paddedColumns / 16 * 64
-    threads.parallel(pieces, work: tokens * matrix.rows * matrix.columns / 8) { piece, _ in
-      let first = rowBlocks * piece / pieces
-      let count = rowBlocks * (piece + 1) / pieces - first
-      // The kernel writes int32 where the floats will be: both have four bytes.
-      let out = UnsafeMutableRawPointer(output[0] + first * 16).assumingMemoryBound(to: Int32.self)
-      kernels.fast_matmul(
-        matrix.codes + first * blockBytes, count, matrix.paddedColumns, quantized.values, quantized.stride, quantized.sums, tokens, out,
-        output.stride)
-      for row in 0..<tokens {
-        let integers = out + row * output.stride
-        let floats = output[row] + first * 16
-        let s = quantized.scales[row]
-        for i in 0..<count * 16 { floats[i] = Float(integers[i]) * scale / s }
-      }
-    }
-  }
-
-  /// gate = activation(gate) * up
-  private func activate(_ tokens: Int) {
-    let width = configuration.feedForwardSize
-    let function = configuration.activation == .silu ? kernels.silu_mul : kernels.relu2_mul
-    threads.parallel(tokens, work: tokens * width * 8) { row, _ in function(work.gate[row], work.up[row], work.gate[row], width) }
   }
 
   /// x += delta
   private func addDelta(_ tokens: Int) {
-    for row in 0..<tokens { kernels.axpy_f32(1, work.delta[row], work.x[row], configuration.hiddenSize) }
+    threads.parallel(tokens, work: tokens * configuration.hiddenSize) { row, _ in
+      kernels.axpy_f32(1, work.delta[row], work.x[row], configuration.hiddenSize)
+    }
   }
 }

@@ -19,6 +19,12 @@ public final class Model {
   let rope: RopeTable
   let pool: KVPool
   let work: Workspace
+  let embedding: TableRows
+  /// The embedding where the head is tied to it.
+  let head: TableRows
+  let headStream: HeadStream
+  /// Where the memory goes.
+  public let memory: MemoryPlan
 
   /// - Throws: `unsupported` when no kernel of the asked name passes its self-test, or a size is not possible.
   public init(_ packed: PackedModel, options: ModelOptions = ModelOptions()) throws(SternaError) {
@@ -35,6 +41,7 @@ public final class Model {
     guard let kernels = ct_select(options.kernel) else {
       throw SternaError(.unsupported, "this machine cannot run the kernel \(options.kernel ?? "scalar")", remedy: "leave the choice to Sterna")
     }
+    memory = try MemoryPlan(packed, options, contextLength: context)
     self.packed = packed
     self.configuration = configuration
     self.options = options
@@ -43,23 +50,21 @@ public final class Model {
     self.kernels = kernels.pointee
     threads = WorkerThreads(count: options.threads)
     rope = RopeTable(configuration, contextLength: context)
-    let bytesPerToken = configuration.blockCount * 2 * configuration.kvSize * options.kv.valueBytes
-    pool = KVPool(budget: options.kvBudgetBytes ?? 2 * context * bytesPerToken, bytesPerToken: bytesPerToken)
-    work = Workspace(configuration, tokens: min(options.batchTokens, context), contextLength: context, workers: threads.count)
+    let layout = KVLayout(configuration, options.kv)
+    pool = KVPool(budget: memory.kvBudget, layout: layout)
+    work = Workspace(configuration, tokens: memory.batchTokens, contextLength: context, workers: threads.count, layout: layout)
+    embedding = TableRows(weights.embedding, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes)
+    if let table = weights.head { head = TableRows(table, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes) } else { head = embedding }
+    headStream = HeadStream(packed.gguf.file, workers: head.isMapped ? 0 : threads.count)
   }
 
   /// The instruction set that the ternary products run on, such as `avx512vnni`.
   public var kernelName: String { String(cString: kernels.name) }
 
-  /// Where the memory goes, in bytes: mapped weights, working memory, and the most that keys and values may take.
-  public var memoryFootprint: (weights: Int, working: Int, kvBudget: Int) {
-    (packed.fileBytes, work.bytes + rope.cosines.bytes + rope.sines.bytes, pool.budget)
-  }
-
   /// Bytes of keys and values in use by all sequences.
   public var kvBytesInUse: Int { pool.usedBytes }
   /// Bytes of keys and values a token.
-  public var kvBytesPerToken: Int { pool.bytesPerToken }
+  public var kvBytesPerToken: Int { pool.layout.bytesPerToken }
 
   /// A new sequence, behind `parent`'s tokens or at position 0.
   ///

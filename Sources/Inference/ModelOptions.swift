@@ -1,13 +1,5 @@
 import Basics
 
-/// How the cache stores keys and values.
-public enum KVFormat: String, Sendable, CaseIterable {
-  case f32, f16
-
-  /// Bytes of one value.
-  var valueBytes: Int { self == .f32 ? 4 : 2 }
-}
-
 /// What a `Model` may use of the machine.
 public struct ModelOptions: Sendable {
   /// Threads that compute, the caller's among them.
@@ -19,6 +11,10 @@ public struct ModelOptions: Sendable {
   public var kvBudgetBytes: Int?
   /// Tokens that run through the blocks together; sets the size of the working memory.
   public var batchTokens = 128
+  /// Bytes that the process may take, page cache included; nil: no limit. Decides whether embedding and head are mapped or read row by row.
+  public var memoryLimit: Int?
+  /// Bytes that are somebody else's under that limit, such as a queue's.
+  public var reserved: [MemoryPlan.Entry] = []
   /// A kernel by name, such as `scalar`; nil: the best that passes its self-test.
   public var kernel: String?
 
@@ -30,6 +26,10 @@ extension SternaError.Code {
   public static let kvFull: Self = "kv_full"
   /// More tokens than the context holds.
   public static let contextFull: Self = "context_full"
+  /// What the configuration asks for does not fit under its memory limit.
+  public static let memoryLimit: Self = "memory_limit"
+  /// The model's file could not be read while a job needed it.
+  public static let modelIO: Self = "model_io"
   /// A token id outside the vocabulary.
   public static let badToken: Self = "bad_token"
 }

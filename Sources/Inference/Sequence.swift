@@ -16,7 +16,7 @@ public final class Sequence {
   /// Own tokens that are in the cache.
   private(set) var length = 0
   private var children = 0
-  /// [blocks, 2 (keys, values), kvHeads, capacity, headSize] in the cache's format
+  /// Keys and values; `pool.layout` says where.
   let storage: UnsafeMutableRawPointer
 
   init(pool: KVPool, parent: Sequence?, capacity: Int) throws(SternaError) {

@@ -78,6 +78,9 @@ private final class Shared: @unchecked Sendable {
   private let nextIndex = Atomic<Int>(0)
   private let running = Atomic<Int>(0)
   private let stopped = Atomic<Bool>(false)
+  /// Workers that sleep or are about to. A worker counts itself before it looks at `round` for the last time, and the caller looks at this after it has
+  /// raised `round`: in one order of all threads, so one of the two sees the other, and a round among threads that are awake takes no lock.
+  private let sleeping = Atomic<Int>(0)
   private var body: UnsafeRawPointer?
   private var tasks = 0
   // Sleeping workers only; both are allocated so that their addresses stay.
@@ -105,10 +108,7 @@ private final class Shared: @unchecked Sendable {
     self.tasks = tasks
     nextIndex.store(0, ordering: .relaxed)
     running.store(workers.load(ordering: .relaxed), ordering: .relaxed)
-    pthread_mutex_lock(mutex)
-    round.add(1, ordering: .releasing)
-    pthread_cond_broadcast(wake)
-    pthread_mutex_unlock(mutex)
+    beginRound()
     take(as: 0)
     var spun = 0
     while running.load(ordering: .acquiring) > 0 {
@@ -127,7 +127,9 @@ private final class Shared: @unchecked Sendable {
         spun += 1
         if spun < Self.spins { continue }
         pthread_mutex_lock(mutex)
-        while round.load(ordering: .acquiring) == seen { pthread_cond_wait(wake, mutex) }
+        sleeping.add(1, ordering: .sequentiallyConsistent)
+        while round.load(ordering: .sequentiallyConsistent) == seen { pthread_cond_wait(wake, mutex) }
+        sleeping.subtract(1, ordering: .sequentiallyConsistent)
         pthread_mutex_unlock(mutex)
       }
       seen += 1
@@ -148,8 +150,13 @@ private final class Shared: @unchecked Sendable {
 
   func stop() {
     stopped.store(true, ordering: .releasing)
+    beginRound()
+  }
+
+  private func beginRound() {
+    round.add(1, ordering: .sequentiallyConsistent)
+    guard sleeping.load(ordering: .sequentiallyConsistent) > 0 else { return }
     pthread_mutex_lock(mutex)
-    round.add(1, ordering: .releasing)
     pthread_cond_broadcast(wake)
     pthread_mutex_unlock(mutex)
   }

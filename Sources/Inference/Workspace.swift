@@ -1,3 +1,4 @@
+import CTernary
 import ModelFile
 
 /// What a pass over the blocks needs besides weights and cache. `tokens` is the most that a pass may have.
@@ -25,10 +26,14 @@ final class Workspace {
   let delta: Rows
   /// Input of a linear in int8. [tokens, widest input]
   let quantized: QuantizedRows
-  /// Attention scores of one head. [workers, context]
-  let scores: Rows
+  /// [workers]
+  let attentionScratch: [AttentionScratch]
+  /// A hidden state as the head's kernels take it.
+  let headInput: FloatBuffer
   /// The rows of the batch: which sequence, which position, which token.
   var batch: [Row] = []
+  /// The batch again, in runs of rows that are attended to together.
+  var tiles: [Model.Tile] = []
 
   struct Row {
     // Unowned: the steps of the running `forward` hold every sequence.
@@ -37,7 +42,7 @@ final class Workspace {
     let token: Int
   }
 
-  init(_ c: ModelConfiguration, tokens: Int, contextLength: Int, workers: Int) {
+  init(_ c: ModelConfiguration, tokens: Int, contextLength: Int, workers: Int, layout: KVLayout) {
     self.tokens = tokens
     let widest = max(c.hiddenSize, c.querySize, c.feedForwardSize)
     x = Rows(tokens: tokens, width: c.hiddenSize)
@@ -50,12 +55,25 @@ final class Workspace {
     up = Rows(tokens: tokens, width: c.feedForwardSize)
     normed = Rows(tokens: c.linearNormEpsilon == nil ? 0 : tokens, width: widest)
     delta = Rows(tokens: tokens, width: c.hiddenSize)
-    quantized = QuantizedRows(tokens: tokens, columns: widest)
-    scores = Rows(tokens: workers, width: contextLength)
+    quantized = QuantizedRows(tokens: tokens, columns: widest, groups: c.groupsActivations ? widest / 128 : 1)
+    attentionScratch = (0..<workers).map { _ in
+      AttentionScratch(queries: Self.queriesTogether(c, layout), contextLength: contextLength, layout: layout)
+    }
+    headInput = FloatBuffer(count: max(c.hiddenSize, ct_head_bytes(c.hiddenSize) / 4))
     batch.reserveCapacity(tokens)
+    tiles.reserveCapacity(tokens)
   }
 
-  var bytes: Int {
-    [x, h, query, key, value, attention, gate, up, normed, delta, scores].reduce(quantized.bytes) { $0 + $1.buffer.bytes }
+  private static func queriesTogether(_ c: ModelConfiguration, _ layout: KVLayout) -> Int {
+    layout.format == .q8 ? max(Model.queriesTogether, c.queryHeads / c.kvHeads) : 1
+  }
+
+  /// What a workspace of these sizes takes.
+  static func bytes(_ c: ModelConfiguration, tokens: Int, contextLength: Int, workers: Int, layout: KVLayout) -> Int {
+    let widest = max(c.hiddenSize, c.querySize, c.feedForwardSize)
+    let normed = c.linearNormEpsilon == nil ? 0 : widest
+    let floats = 3 * c.hiddenSize + 2 * c.querySize + 2 * c.kvSize + 2 * c.feedForwardSize + normed
+    let scratch = queriesTogether(c, layout) * (contextLength * (layout.format == .q8 ? 6 : 4) + layout.paddedHead * 6) + contextLength * 4
+    return tokens * (floats * 4 + widest * 9 / 8) + workers * scratch + contextLength * c.headSize * 4
   }
 }

@@ -129,10 +129,10 @@ public final class JobEngine: JobRunner {
       fields: specs, source: CopySource(job.input, tokenizer: tokenizer, lengths: tokenLengths), tokenizer: tokenizer, maxTokens: budget)
     if let first = extractor.request {
       var (sequence, states) = try prefill(prompt, behind: first.feed, room: budget - first.feed.count, &run)
-      extractor.choose(network.logits(states, row: 0, of: first.candidates))
+      extractor.choose(try network.logits(states, row: 0, of: first.candidates))
       while let request = extractor.request {
         states = try forward([Model.Step(sequence: sequence, tokens: request.feed, want: .last)], &run)
-        extractor.choose(network.logits(states, row: 0, of: request.candidates))
+        extractor.choose(try network.logits(states, row: 0, of: request.candidates))
       }
       run.usage.outputTokens = extractor.tokensFed
     }

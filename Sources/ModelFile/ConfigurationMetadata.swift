@@ -40,6 +40,8 @@ extension ModelConfiguration {
     keys.append(("sterna.activation", .string(activation.rawValue)))
     keys.append(("sterna.sub_norms", .bool(hasSubNorms)))
     keys.append(("sterna.tied_head", .bool(tiedHead)))
+    if hasHeadNorms { keys.append(("sterna.head_norms", .bool(true))) }
+    if groupsActivations { keys.append(("sterna.groups_activations", .bool(true))) }
     if let linearNormEpsilon { keys.append(("sterna.linear_norm_epsilon", .float32(linearNormEpsilon))) }
     if let beginOfText { keys.append(("tokenizer.ggml.bos_token_id", .uint32(UInt32(bitPattern: beginOfText)))) }
     if let first = endOfText.first { keys.append(("tokenizer.ggml.eos_token_id", .uint32(UInt32(bitPattern: first)))) }
@@ -51,8 +53,9 @@ extension ModelConfiguration {
   /// - Throws: `badFile` or `badField` naming the key.
   init(_ metadata: MetadataReader) throws(SternaError) {
     let a = try metadata.string("general.architecture")
-    guard a == "bitnet" || a == "llama" else {
-      throw SternaError(.unsupported, "this architecture is not supported", at: "key general.architecture", expected: "bitnet or llama", found: a)
+    guard Self.architectures.contains(a) else {
+      throw SternaError(
+        .unsupported, "this architecture is not supported", at: "key general.architecture", expected: Self.architectures.joined(separator: ", "), found: a)
     }
     let scaling: RopeScaling
     switch try metadata.string("\(a).rope.scaling.type") {
@@ -90,7 +93,10 @@ extension ModelConfiguration {
       normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
       linearNormEpsilon: metadata.has("sterna.linear_norm_epsilon") ? try metadata.float("sterna.linear_norm_epsilon") : nil,
       activation: activation, ropeTheta: try metadata.float("\(a).rope.freq_base"), ropeScaling: scaling,
-      hasSubNorms: try metadata.bool("sterna.sub_norms"), tiedHead: try metadata.bool("sterna.tied_head"),
+      hasSubNorms: try metadata.bool("sterna.sub_norms"),
+      hasHeadNorms: metadata.has("sterna.head_norms") ? try metadata.bool("sterna.head_norms") : false,
+      groupsActivations: metadata.has("sterna.groups_activations") ? try metadata.bool("sterna.groups_activations") : false,
+      tiedHead: try metadata.bool("sterna.tied_head"),
       beginOfText: metadata.has("tokenizer.ggml.bos_token_id") ? try metadata.token("tokenizer.ggml.bos_token_id") : nil,
       endOfText: try metadata.tokens("sterna.end_of_text"))
     try validate()

@@ -11,16 +11,23 @@ struct HubConfiguration {
   }
 
   var model: ModelConfiguration
-  var quantization: Quantization
+  /// Nil where there is no `quantization_config`: the floats must be ternary as they are.
+  var quantization: Quantization?
 
   /// - Parameters:
   ///   - config: of `config.json`.
   ///   - generation: of `generation_config.json`, which may name more tokens that end a text.
-  init(_ config: JSONReader, generation: JSONReader? = nil, name: String) throws(SternaError) {
+  ///   - activation: for a `config.json` that does not say.
+  init(
+    _ config: JSONReader, generation: JSONReader? = nil, name: String, activation: ModelConfiguration.Activation? = nil
+  ) throws(SternaError) {
     let architecture = try config["model_type"].string()
-    guard architecture == "bitnet" || architecture == "llama" else {
-      throw SternaError(.unsupported, "this kind of model is not supported", at: "model_type", expected: "bitnet or llama", found: architecture)
+    guard ModelConfiguration.architectures.contains(architecture) else {
+      throw SternaError(
+        .unsupported, "this kind of model is not supported", at: "model_type", expected: ModelConfiguration.architectures.joined(separator: ", "),
+        found: architecture)
     }
+    try Self.refuseWindows(config)
     for key in ["attention_bias", "mlp_bias"] {
       if let bias = config[key].optional, try bias.bool() { throw SternaError(.unsupported, "linears with a bias are not supported", at: key, found: "true") }
     }
@@ -29,6 +36,8 @@ struct HubConfiguration {
     let headSize: Int
     if let given = config["head_dim"].optional {
       headSize = try given.int(in: ModelConfiguration.Limits.headSize)
+    } else if architecture == "qwen3" {
+      headSize = 128  // what this class of transformers takes
     } else {
       guard hiddenSize % queryHeads == 0 else {
         throw SternaError(.badField, "is not a multiple of num_attention_heads, and there is no head_dim", at: "hidden_size", found: "\(hiddenSize) and \(queryHeads)")
@@ -51,9 +60,12 @@ struct HubConfiguration {
       contextLength: contextLength,
       normEpsilon: Float(try config["rms_norm_eps"].double()),
       linearNormEpsilon: linearNormEpsilon,
-      activation: try Self.activation(config["hidden_act"]),
+      activation: try Self.activation(config["hidden_act"], otherwise: activation),
       ropeTheta: rope.theta, ropeScaling: rope.scaling,
       hasSubNorms: architecture == "bitnet",
+      hasHeadNorms: architecture == "qwen3",
+      // The bitnet quantiser rounds activations by token in training; whoever wrote plain floats trained with float activations.
+      groupsActivations: quantization == nil && architecture != "bitnet",
       tiedHead: try config["tie_word_embeddings"].optional?.bool() ?? false,
       beginOfText: try Self.tokens(config["bos_token_id"]).first,
       endOfText: try Self.tokens(config["eos_token_id"]))
@@ -65,15 +77,21 @@ struct HubConfiguration {
   }
 
   /// Published checkpoints of one family differ in this, and some engines guess: a wrong guess gives fluent nonsense.
-  private static func activation(_ field: JSONReader) throws(SternaError) -> ModelConfiguration.Activation {
+  private static func activation(
+    _ field: JSONReader, otherwise given: ModelConfiguration.Activation?
+  ) throws(SternaError) -> ModelConfiguration.Activation {
     guard field.isPresent else {
+      if let given { return given }
       throw SternaError(
         .badField, "the model does not say which activation function it was trained with", at: "hidden_act", expected: "silu or relu2", found: "nothing",
-        remedy: "add hidden_act to config.json as the model's authors give it (relu2 for BitNet b1.58 2B4T, silu for Llama and Falcon)")
+        remedy: "say it as the model's authors do, in config.json or with --activation (relu2 for BitNet b1.58 2B4T, silu for Llama and Falcon)")
     }
     let name = try field.string()
     guard let activation = ModelConfiguration.Activation(rawValue: name) else {
       throw SternaError(.unsupported, "this activation function is not supported", at: "hidden_act", expected: "silu or relu2", found: name)
+    }
+    if let given, given != activation {
+      throw SternaError(.badField, "the model says another activation function than was asked for", at: "hidden_act", expected: given.rawValue, found: name)
     }
     return activation
   }
@@ -91,13 +109,24 @@ struct HubConfiguration {
     return ids
   }
 
-  /// How the weights are stored, and the epsilon of the norms in front of linears where there are such.
-  private static func quantization(_ field: JSONReader) throws(SternaError) -> (Quantization, linearNormEpsilon: Float?) {
-    guard field.isPresent else {
-      throw SternaError(
-        .unsupported, "this model is not ternary, or does not say so", at: "quantization_config", expected: "quant_method bitnet", found: "nothing",
-        remedy: "Sterna does not make models ternary: take a checkpoint that was trained so")
+  /// Attention over a part of the context is not built.
+  private static func refuseWindows(_ config: JSONReader) throws(SternaError) {
+    func refused(_ field: JSONReader, _ found: String) -> SternaError {
+      SternaError(.unsupported, "attention over a sliding window is not supported", at: field.path, expected: "full attention", found: found)
     }
+    if let uses = config["use_sliding_window"].optional {
+      if try uses.bool() { throw refused(uses, "true") }
+    } else if let window = config["sliding_window"].optional {
+      throw refused(window, "\(try window.int())")
+    }
+    if let types = config["layer_types"].optional {
+      for type in try types.array() where try type.string() != "full_attention" { throw refused(type, try type.string()) }
+    }
+  }
+
+  /// How the weights are stored, and the epsilon of the norms in front of linears where there are such.
+  private static func quantization(_ field: JSONReader) throws(SternaError) -> (Quantization?, linearNormEpsilon: Float?) {
+    guard field.isPresent else { return (nil, nil) }
     func choice(_ name: String, _ allowed: [String], otherwise: String?) throws(SternaError) -> String {
       guard field[name].isPresent || otherwise == nil else { return otherwise ?? "" }
       let found = try field[name].string()

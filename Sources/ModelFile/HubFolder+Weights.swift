@@ -5,9 +5,11 @@ import Basics
 //   packed   uint8 [rows / 4, columns]: bits 2i of byte [r][c] hold weight + 1 of row i * rows / 4 + r. One scale beside it.
 //   masters  float [rows, columns]: s = 1 / max(mean |w|, 1e-5); weight = round-half-even(w * s) clamped to -1...1, times 1 / s.
 //   plain    float [rows, columns] that are -1, 0 or 1 already, with one scale beside it.
+//
+// Other checkpoints have no `quantization_config`; their floats must be ternary as they are (ExactTernary).
 
 extension HubFolder: WeightSource {
-  func check(_ plan: [PlannedTensor]) throws(SternaError) {
+  package func check(_ plan: [PlannedTensor]) throws(SternaError) {
     for planned in plan {
       switch planned.kind {
       case .vector(let count):
@@ -32,13 +34,14 @@ extension HubFolder: WeightSource {
     }
   }
 
-  func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
+  package func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     try required(planned.part.hubName).floats(from: rows.isEmpty ? 0 : rows.lowerBound * (out.count / rows.count), into: out)
   }
 
-  func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
+  package func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
     guard case .ternary(let rows, let columns) = planned.kind else { throw SternaError(.badFile, "not a matrix", at: planned.name) }
     switch try storage(planned) {
+    case .exact(let matrix, let scale): return matrix.ternaryRows(scale)
     case .packed(let source, let scale): return packed(source, rows, columns, scale)
     case .plain(let source, let scale): return plain(source, columns, scale)
     case .masters(let source): return try masters(source, rows, columns)
@@ -49,11 +52,31 @@ extension HubFolder: WeightSource {
     case packed(HubTensor, scale: Float)
     case plain(HubTensor, scale: Float)
     case masters(HubTensor)
+    case exact(ExactTernary, scale: TernaryRows.Scale)
+  }
+
+  /// A matrix of floats that must be ternary as they are.
+  func exact(_ planned: PlannedTensor, _ rows: Int, _ columns: Int) throws(SternaError) -> ExactTernary {
+    let source = try required(planned.part.hubName)
+    guard source.tensor.type != .u8 else {
+      throw source.error(
+        "the weights are packed, but config.json does not say how", expected: "quantization_config with quant_method bitnet", found: "no quantization_config",
+        remedy: "take config.json from where the weights come from")
+    }
+    try source.requireFloat()
+    try source.require(shape: [rows, columns])
+    return ExactTernary(place: source.place, rows: rows, columns: columns) { (range, out) throws(SternaError) in
+      try source.floats(from: range.lowerBound * columns, into: out)
+    }
   }
 
   /// The type of the values decides how they are stored; where `config.json` says otherwise the folder is refused.
   private func storage(_ planned: PlannedTensor) throws(SternaError) -> Storage {
     guard case .ternary(let rows, let columns) = planned.kind else { throw SternaError(.badFile, "not a matrix", at: planned.name) }
+    guard let quantization else {
+      guard let scale = exactScales[planned.part] else { throw SternaError(.badFile, "not a matrix of this model", at: planned.name) }
+      return .exact(try exact(planned, rows, columns), scale: scale)
+    }
     let source = try required(planned.part.hubName)
     let scaleName = planned.part.hubName + "_scale"
     if source.tensor.type == .u8 {
@@ -64,7 +87,7 @@ extension HubFolder: WeightSource {
       }
       guard rows % 4 == 0 else { throw source.error("packed weights need a multiple of 4 rows", found: "\(rows)", code: .unsupported) }
       try source.require(shape: [rows / 4, columns])
-      return .packed(source, scale: try scale(scaleName))
+      return .packed(source, scale: try scale(scaleName, divides: quantization.dividesByScale))
     }
     try source.requireFloat()
     try source.require(shape: [rows, columns])
@@ -80,11 +103,11 @@ extension HubFolder: WeightSource {
         found: "\(source.tensor.type.rawValue) \(source.tensor.shape)",
         remedy: "if these are master weights, config.json must say linear_class autobitlinear and quantization_mode online")
     }
-    return .plain(source, scale: try scale(scaleName))
+    return .plain(source, scale: try scale(scaleName, divides: false))
   }
 
   /// The factor on the product: the stored scale, or one over it.
-  private func scale(_ name: String) throws(SternaError) -> Float {
+  private func scale(_ name: String, divides: Bool) throws(SternaError) -> Float {
     let source = try required(name)
     try source.requireFloat()
     guard source.tensor.shape == [1] || source.tensor.shape == [] else {
@@ -95,13 +118,13 @@ extension HubFolder: WeightSource {
       Result { () throws(SternaError) in try source.floats(from: 0, into: UnsafeMutableBufferPointer(start: pointer, count: 1)) }
     }
     try result.get()
-    let scale = quantization.dividesByScale ? 1 / value : value
+    let scale = divides ? 1 / value : value
     guard value > 0, scale.isFinite, scale > 0 else { throw source.error("is not a usable scale", expected: "a positive number", found: "\(value)") }
     return scale
   }
 
   private func packed(_ source: HubTensor, _ rows: Int, _ columns: Int, _ scale: Float) -> TernaryRows {
-    TernaryRows(scale: scale) { (range, out) throws(SternaError) in
+    TernaryRows(scale: .tensor(scale)) { (range, out, _) throws(SternaError) in
       guard let start = source.start else { return }
       let quarter = rows / 4
       var worst: UInt8 = 0
@@ -121,7 +144,7 @@ extension HubFolder: WeightSource {
   }
 
   private func plain(_ source: HubTensor, _ columns: Int, _ scale: Float) -> TernaryRows {
-    TernaryRows(scale: scale) { (range, out) throws(SternaError) in
+    TernaryRows(scale: .tensor(scale)) { (range, out, _) throws(SternaError) in
       let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: range.count * columns)
       defer { values.deallocate() }
       try source.floats(from: range.lowerBound * columns, into: values)
@@ -150,7 +173,7 @@ extension HubFolder: WeightSource {
     let mean = Float(sum / Double(rows * columns))
     guard mean.isFinite else { throw source.error("the mean of the weights is too large", found: "\(sum / Double(rows * columns))") }
     let s = 1 / max(mean, 1e-5)
-    return TernaryRows(scale: 1 / s) { (range, out) throws(SternaError) in
+    return TernaryRows(scale: .tensor(1 / s)) { (range, out, _) throws(SternaError) in
       let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: range.count * columns)
       defer { values.deallocate() }
       try source.floats(from: range.lowerBound * columns, into: values)

@@ -4,13 +4,17 @@ import Basics
 public struct HubFolder: Sendable {
   public let path: String
   public let configuration: ModelConfiguration
-  let quantization: HubConfiguration.Quantization
+  let quantization: HubConfiguration.Quantization?
+  /// Of the matrices that are ternary as floats.
+  private(set) var exactScales: [ModelPart: TernaryRows.Scale] = [:]
   private let files: [SafetensorsFile]
   private let places: [String: (file: Int, tensor: SafetensorsFile.Tensor)]
 
-  /// Reads `config.json` and the headers of the weights. Weights themselves are read while packing.
+  /// Reads `config.json` and the headers of the weights. Weights themselves are read while packing; where `config.json` does not say
+  /// that they are ternary, they are also read here, to see whether they are.
+  /// - Parameter activation: for a `config.json` without `hidden_act`.
   /// - Throws: errors whose place is the file and the key or tensor.
-  public init(_ path: String) throws(SternaError) {
+  public init(_ path: String, activation: ModelConfiguration.Activation? = nil) throws(SternaError) {
     var path = path
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
@@ -19,13 +23,18 @@ public struct HubFolder: Sendable {
     let generationPath = path + "/generation_config.json"
     let generation: JSONReader? = isFile(generationPath) ? try JSONReader(Self.json(generationPath)) : nil
     do {
-      let read = try HubConfiguration(config, generation: generation, name: path.split(separator: "/").last.map(String.init) ?? path)
+      let read = try HubConfiguration(config, generation: generation, name: path.split(separator: "/").last.map(String.init) ?? path, activation: activation)
       configuration = read.model
       quantization = read.quantization
     } catch {
       throw error.within(configPath)
     }
     (files, places) = try Self.weights(path)
+    guard quantization == nil else { return }
+    for planned in configuration.plan() {
+      guard case .ternary(let rows, let columns) = planned.kind else { continue }
+      exactScales[planned.part] = try exact(planned, rows, columns).scale()
+    }
   }
 
   /// A JSON file that belongs to the folder.

@@ -4,7 +4,7 @@ import Basics
 /// a packed file is opened; both go through `validate()`, so no number here is ever beyond the limits below.
 public struct ModelConfiguration: Sendable, Equatable {
   /// The function between gate and up projection.
-  public enum Activation: String, Sendable {
+  public enum Activation: String, Sendable, CaseIterable {
     /// x * sigmoid(x)
     case silu
     /// max(x, 0)²
@@ -23,7 +23,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     case yarn(factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float, truncate: Bool)
   }
 
-  /// "bitnet" or "llama"; what decides which tensors there must be.
+  /// "bitnet", "llama" or "qwen3"; what decides which tensors there must be.
   public var architecture: String
   /// For people: the folder's name or what the file says.
   public var name: String
@@ -46,6 +46,10 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var ropeScaling: RopeScaling
   /// Norms in front of the output projection of attention and the down projection of the feed-forward part.
   public var hasSubNorms: Bool
+  /// RMS norms over each query and key head before it is rotated.
+  public var hasHeadNorms: Bool
+  /// Activations are quantised by groups of 128 values, not by token: for models that were trained with float activations.
+  public var groupsActivations: Bool
   /// The head is the embedding.
   public var tiedHead: Bool
   public var beginOfText: Int32?
@@ -54,7 +58,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   public init(
     architecture: String, name: String, vocabularySize: Int, hiddenSize: Int, blockCount: Int, queryHeads: Int, kvHeads: Int, headSize: Int,
     feedForwardSize: Int, contextLength: Int, normEpsilon: Float, linearNormEpsilon: Float? = nil, activation: Activation, ropeTheta: Float,
-    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, tiedHead: Bool, beginOfText: Int32? = nil, endOfText: [Int32] = []
+    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, hasHeadNorms: Bool = false, groupsActivations: Bool = false, tiedHead: Bool, beginOfText: Int32? = nil, endOfText: [Int32] = []
   ) {
     self.architecture = architecture
     self.name = name
@@ -72,6 +76,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     self.ropeTheta = ropeTheta
     self.ropeScaling = ropeScaling
     self.hasSubNorms = hasSubNorms
+    self.hasHeadNorms = hasHeadNorms
+    self.groupsActivations = groupsActivations
     self.tiedHead = tiedHead
     self.beginOfText = beginOfText
     self.endOfText = endOfText
@@ -84,6 +90,9 @@ public struct ModelConfiguration: Sendable, Equatable {
 }
 
 extension ModelConfiguration {
+  /// What `architecture` may be.
+  static let architectures = ["bitnet", "llama", "qwen3"]
+
   /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
   public enum Limits {
     public static let vocabulary = 1...1 << 20

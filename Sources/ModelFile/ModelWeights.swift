@@ -3,11 +3,23 @@
 
 /// Float32 values in a mapped file.
 // @unchecked: the pointer is to read-only mapped memory, which nobody writes.
-public struct FloatVector: @unchecked Sendable {
+public struct FloatVector: @unchecked Sendable, Equatable {
   public let pointer: UnsafePointer<Float>
   public let count: Int
 
   public init(pointer: UnsafePointer<Float>, count: Int) {
+    self.pointer = pointer
+    self.count = count
+  }
+}
+
+/// Half-precision values in a mapped file.
+// @unchecked: the pointer is to read-only mapped memory, which nobody writes.
+public struct HalfVector: @unchecked Sendable, Equatable {
+  public let pointer: UnsafePointer<UInt16>
+  public let count: Int
+
+  public init(pointer: UnsafePointer<UInt16>, count: Int) {
     self.pointer = pointer
     self.count = count
   }
@@ -20,12 +32,23 @@ public struct TernaryMatrix: @unchecked Sendable {
   public enum Layout: String, Sendable, CaseIterable {
     /// 2 bits a weight in units of 16 rows by 16 columns.
     case fast
+    /// 1.6 bits a weight in units of 16 rows by 20 columns.
+    case small
+
+    /// Columns of a unit of 64 bytes.
+    public var unitColumns: Int { self == .fast ? 16 : 20 }
+
+    /// Columns as stored where there is a scale for each group of 128: whole units.
+    public var groupStride: Int { self == .fast ? 128 : 140 }
+
+    /// Columns as stored: whole units, in each group of 128 where `grouped`.
+    public func paddedColumns(_ columns: Int, grouped: Bool) -> Int {
+      grouped ? columns / 128 * groupStride : (columns + unitColumns - 1) / unitColumns * unitColumns
+    }
 
     /// Bytes of a matrix in this layout, paddings included.
-    public func bytes(rows: Int, columns: Int) -> Int {
-      switch self {
-      case .fast: (rows + 15) / 16 * ((columns + 15) / 16) * 64
-      }
+    public func bytes(rows: Int, columns: Int, grouped: Bool) -> Int {
+      (rows + 15) / 16 * (paddedColumns(columns, grouped: grouped) / unitColumns) * 64
     }
   }
 
@@ -33,6 +56,10 @@ public struct TernaryMatrix: @unchecked Sendable {
   public enum Scale: Sendable, Equatable {
     /// One factor for the whole matrix.
     case tensor(Float)
+    /// A factor for each row. [paddedRows]
+    case rows(FloatVector)
+    /// A factor for each row and 128 columns, half precision. [rowBlocks, groups, 16 rows]
+    case groups(HalfVector)
   }
 
   public let layout: Layout
@@ -48,9 +75,10 @@ public struct TernaryMatrix: @unchecked Sendable {
 
   /// Rows as stored: a multiple of 16, those beyond `rows` all zero weights.
   public var paddedRows: Int { (rows + 15) / 16 * 16 }
-  /// Columns as stored: a multiple of 16, those beyond `columns` all zero weights.
-  public var paddedColumns: Int { (columns + 15) / 16 * 16 }
-  public var bytes: Int { layout.bytes(rows: rows, columns: columns) }
+  /// Columns as stored: whole units, those beyond `columns` (of a group) all zero weights.
+  public var paddedColumns: Int { layout.paddedColumns(columns, grouped: isGrouped) }
+  public var isGrouped: Bool { if case .groups = scale { true } else { false } }
+  public var bytes: Int { layout.bytes(rows: rows, columns: columns, grouped: isGrouped) }
 
   public init(layout: Layout, rows: Int, columns: Int, codes: UnsafePointer<UInt8>, scale: Scale, inputNorm: FloatVector? = nil) {
     self.layout = layout
@@ -70,13 +98,28 @@ public struct EmbeddingTable: @unchecked Sendable {
     case f32, f16
     /// GGUF Q8_0: blocks of 32 values in 34 bytes, a half-precision factor d and 32 int8; value = d * q.
     case q8
+    /// GGUF Q6_K: superblocks of 256 values in 210 bytes.
+    case q6
+    /// GGUF IQ4_NL: blocks of 32 values in 18 bytes, a half-precision factor and 4-bit indices into 16 fixed values.
+    case q4
 
-    /// Bytes of a row. For `q8`, `columns` must be a multiple of 32.
+    /// Values of a block: `columns` must be a multiple of it.
+    public var blockValues: Int {
+      switch self {
+      case .f32, .f16: 1
+      case .q8, .q4: 32
+      case .q6: 256
+      }
+    }
+
+    /// Bytes of a row.
     public func rowBytes(columns: Int) -> Int {
       switch self {
       case .f32: columns * 4
       case .f16: columns * 2
       case .q8: columns / 32 * 34
+      case .q6: columns / 256 * 210
+      case .q4: columns / 32 * 18
       }
     }
   }
@@ -85,13 +128,17 @@ public struct EmbeddingTable: @unchecked Sendable {
   public let rows: Int
   public let columns: Int
   public let base: UnsafeRawPointer
+  /// Where the table begins in the file, for readers that do not want it mapped.
+  public let fileOffset: Int
   public var rowBytes: Int { storage.rowBytes(columns: columns) }
+  public var bytes: Int { rows * rowBytes }
 
-  public init(storage: Storage, rows: Int, columns: Int, base: UnsafeRawPointer) {
+  public init(storage: Storage, rows: Int, columns: Int, base: UnsafeRawPointer, fileOffset: Int) {
     self.storage = storage
     self.rows = rows
     self.columns = columns
     self.base = base
+    self.fileOffset = fileOffset
   }
 
   /// Where the row of a token begins. `row` must be below `rows`: callers check token ids before they get here.
@@ -111,19 +158,23 @@ public struct BlockWeights: Sendable {
   public let key: TernaryMatrix
   /// kvSize by hidden
   public let value: TernaryMatrix
+  /// [headSize], over each query head before it is rotated
+  public let queryNorm: FloatVector?
+  /// [headSize], over each key head before it is rotated
+  public let keyNorm: FloatVector?
   /// hidden by querySize
   public let output: TernaryMatrix
   /// [querySize], in front of `output`
   public let attentionSubNorm: FloatVector?
   /// [hidden]
   public let feedForwardNorm: FloatVector
-  /// feedForwardSize by hidden
+  /// live by hidden: `live` is feedForwardSize without the neurons that are always zero, which are not stored
   public let gate: TernaryMatrix
-  /// feedForwardSize by hidden
+  /// live by hidden
   public let up: TernaryMatrix
-  /// hidden by feedForwardSize
+  /// hidden by live
   public let down: TernaryMatrix
-  /// [feedForwardSize], in front of `down`
+  /// [live], in front of `down`. Its mean square is over feedForwardSize values all the same.
   public let feedForwardSubNorm: FloatVector?
 }
 

@@ -13,18 +13,50 @@ enum PackedFormat {
     static let ternaryRows = "sterna.ternary.rows"
     static let ternaryColumns = "sterna.ternary.columns"
     static let ternaryScale = "sterna.ternary.scale"
+    static let ternaryScaleKind = "sterna.ternary.scale_kind"
+    static let liveNeurons = "sterna.feed_forward.live"
     static let checksums = "sterna.sha256"
   }
 
-  /// GGUF type and shape of a tensor of the plan.
-  static func storage(_ kind: PlannedTensor.Kind, table: EmbeddingTable.Storage) -> (type: GGUFTensorType, shape: [Int]) {
-    switch kind {
-    case .vector(let count): (.f32, [count])
-    // One row a block of 16 rows of the matrix.
-    case .ternary(let rows, let columns): (.i8, [(columns + 15) / 16 * 64, (rows + 15) / 16])
-    case .table(let rows, let columns): (table.ggufType, [columns, rows])
+  /// The tensor of a matrix's scales, where there are more than one.
+  static func scaleName(_ matrix: String) -> String { "\(matrix).scale" }
+
+  /// A tensor as it stands in the file.
+  struct Stored: Equatable {
+    let name: String
+    let type: GGUFTensorType
+    /// Contiguous dimension first.
+    let shape: [Int]
+  }
+
+  /// The tensors of a planned one: itself, and its scales behind it where it has such.
+  static func stored(_ planned: PlannedTensor, _ matrix: MatrixStorage, table: EmbeddingTable.Storage) -> [Stored] {
+    switch planned.kind {
+    case .vector(let count): return [Stored(name: planned.name, type: .f32, shape: [count])]
+    case .table(let rows, let columns): return [Stored(name: planned.name, type: table.ggufType, shape: [columns, rows])]
+    case .ternary(let rows, let columns):
+      // One row a block of 16 rows of the matrix.
+      let blocks = (rows + 15) / 16
+      let bytes = matrix.layout.bytes(rows: 16, columns: columns, grouped: matrix.scaleKind == .groups)
+      let codes = Stored(name: planned.name, type: .i8, shape: [bytes, blocks])
+      return switch matrix.scaleKind {
+      case .tensor: [codes]
+      case .rows: [codes, Stored(name: scaleName(planned.name), type: .f32, shape: [blocks * 16])]
+      case .groups: [codes, Stored(name: scaleName(planned.name), type: .f16, shape: [16, columns / 128, blocks])]
+      }
     }
   }
+}
+
+/// What a ternary matrix has a scale for; the words of `sterna.ternary.scale_kind`.
+enum ScaleKind: String, CaseIterable {
+  case tensor, rows, groups
+}
+
+/// How a ternary matrix is stored.
+struct MatrixStorage: Equatable {
+  var layout: TernaryMatrix.Layout
+  var scaleKind: ScaleKind
 }
 
 extension EmbeddingTable.Storage {
@@ -33,6 +65,8 @@ extension EmbeddingTable.Storage {
     case .f32: .f32
     case .f16: .f16
     case .q8: .q8_0
+    case .q6: .q6_K
+    case .q4: .iq4_nl
     }
   }
 
@@ -41,6 +75,8 @@ extension EmbeddingTable.Storage {
     case .f32: self = .f32
     case .f16: self = .f16
     case .q8_0: self = .q8
+    case .q6_K: self = .q6
+    case .iq4_nl: self = .q4
     default: return nil
     }
   }

@@ -16,8 +16,13 @@ public final class PackedModel: Sendable {
   public let fileBytes: Int
   /// Everything else that the file holds.
   public let gguf: GGUFFile
+  /// The bytes of the file, from its beginning, in which everything lies that each token reads: all tensors but the embedding, a head of its own
+  /// and the sections. Whole pages; no table shares one with it.
+  public let bodyRange: Range<Int>
   /// Of every tensor of `gguf`, in its order.
   private let checksums: [String]
+  /// Of every ternary matrix, by its name.
+  private let matrices: [String: MatrixStorage]
 
   /// Maps a file and checks its header against the shapes that its architecture must have. Reads nothing but the header, so this
   /// takes milliseconds for any model; that the data is what was packed is checked by `verify()`. Wrong data can make wrong answers,
@@ -30,6 +35,9 @@ public final class PackedModel: Sendable {
       throw error.within(path)
     }
   }
+
+  /// Whether a GGUF file was packed for Sterna, in any version of the format.
+  public static func isPacked(_ gguf: GGUFFile) -> Bool { gguf.metadata[PackedFormat.Key.version] != nil }
 
   private init(_ gguf: GGUFFile) throws(SternaError) {
     let metadata = MetadataReader(values: gguf.metadata)
@@ -47,7 +55,10 @@ public final class PackedModel: Sendable {
       throw SternaError(.badFile, "is not that of packed files", at: "key general.alignment", expected: "\(PackedFormat.alignment)", found: "\(gguf.alignment)")
     }
     configuration = try ModelConfiguration(metadata)
-    weights = try PackedWeights(gguf, configuration, metadata).weights()
+    let packed = try PackedWeights(gguf, configuration, metadata)
+    weights = try packed.weights()
+    matrices = packed.matrices.mapValues(\.storage)
+    bodyRange = try Self.bodyRange(gguf)
     checksums = try Self.checksums(metadata, gguf)
     try Self.checkEnd(gguf)
     var hash = SHA256()
@@ -87,30 +98,35 @@ public final class PackedModel: Sendable {
     }
   }
 
-  /// Reads the whole file: every tensor must have the checksum that the header says, every ternary code must be 0, 1 or 2, and every
-  /// norm finite. Takes about a second a gigabyte, and leaves no pages behind in this process.
+  private static func bodyRange(_ gguf: GGUFFile) throws(SternaError) -> Range<Int> {
+    let tables = [ModelPart.embedding.ggufName, ModelPart.head.ggufName]
+    let body = gguf.tensors.filter { !tables.contains($0.name) && !$0.name.hasPrefix(PackedFormat.sectionPrefix) }
+    let begin = body.map(\.offset).min() ?? gguf.dataOffset
+    let end = body.map { $0.offset + $0.byteCount }.max() ?? begin
+    for table in tables.compactMap(gguf.tensor) where table.offset > begin && table.offset < end {
+      throw SternaError(.badFile, "lies between the tensors of the blocks", at: "tensor \(table.name)", remedy: "pack the model again")
+    }
+    return begin..<(end + PackedFormat.alignment - 1) / PackedFormat.alignment * PackedFormat.alignment
+  }
+
+  /// Reads the whole file: every tensor must have the checksum that the header says, every ternary code must be one, and every norm, scale
+  /// and embedding finite. Takes about a second a gigabyte, and leaves no pages behind in this process.
   public func verify() throws(SternaError) {
-    let ternary = Set(gguf.metadata[PackedFormat.Key.ternaryName]?.strings ?? [])
+    let scales = Set(matrices.keys.map(PackedFormat.scaleName))
     for (tensor, checksum) in zip(gguf.tensors, checksums) {
       let place = "\(path): tensor \(tensor.name)"
+      let check = TensorCheck(tensor.type, layout: matrices[tensor.name]?.layout, isScale: scales.contains(tensor.name))
       var hash = SHA256()
-      let step = 4 << 20
+      let step = check.stepBytes
       for begin in stride(from: tensor.offset, to: tensor.offset + tensor.byteCount, by: step) {
         let end = min(begin + step, tensor.offset + tensor.byteCount)
         let chunk = UnsafeRawBufferPointer(rebasing: gguf.file.bytes[begin..<end])
         hash.update(bufferPointer: chunk)
-        if ternary.contains(tensor.name), let codes = chunk.bindMemory(to: UInt8.self).baseAddress {
-          let bad = ct_fast_validate(codes, chunk.count)
-          guard bad < 0 else {
-            throw SternaError(.badFile, "holds a code that is not 0, 1 or 2", at: place + " (byte \(begin + bad))")
-          }
+        if let wrong = check.firstError(chunk) {
+          throw SternaError(.badFile, wrong.message, at: place + " (byte \(begin + wrong.offset))", found: wrong.found)
         }
-        if tensor.type == .f32 {
-          for (i, value) in chunk.bindMemory(to: Float.self).enumerated() where !value.isFinite {
-            throw SternaError(.badFile, "holds a value that is not a finite number", at: place + " (byte \(begin + 4 * i))", found: "\(value)")
-          }
-        }
-        gguf.file.release(begin..<end)
+        // The page that the last chunk ended in too.
+        gguf.file.release(begin / PackedFormat.alignment * PackedFormat.alignment..<end)
       }
       let found = hexadecimal(hash.finalize())
       guard found == checksum else {

@@ -6,7 +6,16 @@ struct PackedWeights {
   let gguf: GGUFFile
   let configuration: ModelConfiguration
   private let tableStorage: EmbeddingTable.Storage
-  private let scales: [String: Float]
+  /// Of each block's feed-forward part; nil where none was dropped.
+  private let live: [Int]?
+  /// Of every ternary matrix, by its name.
+  let matrices: [String: Matrix]
+
+  /// What the metadata says of a ternary matrix.
+  struct Matrix {
+    var storage: MatrixStorage
+    var scale: Float
+  }
 
   init(_ gguf: GGUFFile, _ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) {
     self.gguf = gguf
@@ -14,61 +23,88 @@ struct PackedWeights {
     let embedding = ModelPart.embedding.ggufName
     guard let type = gguf.tensor(embedding)?.type else { throw SternaError(.badFile, "is missing", at: "tensor \(embedding)") }
     guard let storage = EmbeddingTable.Storage(type) else {
-      throw SternaError(.badFile, "has an unexpected type", at: "tensor \(embedding)", expected: "F32, F16 or Q8_0", found: type.label)
+      throw SternaError(.badFile, "has an unexpected type", at: "tensor \(embedding)", expected: "F32, F16, Q8_0, Q6_K or IQ4_NL", found: type.label)
     }
-    guard storage != .q8 || configuration.hiddenSize % 32 == 0 else {
+    guard configuration.hiddenSize % storage.blockValues == 0 else {
       throw SternaError(.badFile, "has rows that are no whole number of blocks", at: "tensor \(embedding)")
     }
     tableStorage = storage
-    let plan = configuration.plan()
-    scales = try Self.scales(plan, metadata)
-    try Self.check(gguf, plan, storage)
+    live = try Self.live(configuration, metadata)
+    let plan = configuration.plan(live: live)
+    matrices = try Self.matrices(plan, metadata)
+    try Self.check(gguf, plan, matrices, storage)
+  }
+
+  private static func live(_ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) -> [Int]? {
+    let key = PackedFormat.Key.liveNeurons
+    guard metadata.has(key) else { return nil }
+    let live = try metadata.ints(key)
+    guard live.count == configuration.blockCount else {
+      throw SternaError(.badFile, "does not have one element a block", at: "key \(key)", expected: "\(configuration.blockCount)", found: "\(live.count)")
+    }
+    for (i, count) in live.enumerated() where !(1...configuration.feedForwardSize ~= count) {
+      throw SternaError(.badFile, "is out of range", at: "key \(key)[\(i)]", expected: "1 to \(configuration.feedForwardSize)", found: "\(count)")
+    }
+    return live
   }
 
   /// The table of ternary matrices must be exactly the plan's.
-  private static func scales(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: Float] {
+  private static func matrices(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: Matrix] {
     let names = try metadata.strings(PackedFormat.Key.ternaryName)
     let layouts = try metadata.strings(PackedFormat.Key.ternaryLayout)
     let rowCounts = try metadata.ints(PackedFormat.Key.ternaryRows)
     let columnCounts = try metadata.ints(PackedFormat.Key.ternaryColumns)
     let scales = try metadata.floats(PackedFormat.Key.ternaryScale)
+    // Files without this key have one scale a matrix.
+    let kinds = metadata.has(PackedFormat.Key.ternaryScaleKind) ? try metadata.strings(PackedFormat.Key.ternaryScaleKind) : nil
     let matrices = plan.filter { if case .ternary = $0.kind { true } else { false } }
     for (key, count) in [
       (PackedFormat.Key.ternaryName, names.count), (PackedFormat.Key.ternaryLayout, layouts.count), (PackedFormat.Key.ternaryRows, rowCounts.count),
       (PackedFormat.Key.ternaryColumns, columnCounts.count), (PackedFormat.Key.ternaryScale, scales.count),
+      (PackedFormat.Key.ternaryScaleKind, kinds?.count ?? matrices.count),
     ] where count != matrices.count {
       throw SternaError(.badFile, "does not have one element a ternary matrix", at: "key \(key)", expected: "\(matrices.count)", found: "\(count)")
     }
-    var byName: [String: Float] = [:]
+    var byName: [String: Matrix] = [:]
     for (i, planned) in matrices.enumerated() {
       func wrong(_ key: String, _ expected: String, _ found: String, _ code: SternaError.Code = .badFile) -> SternaError {
         SternaError(code, "is not what this model must have", at: "key \(key)[\(i)], of tensor \(planned.name)", expected: expected, found: found)
       }
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
       guard names[i] == planned.name else { throw wrong(PackedFormat.Key.ternaryName, planned.name, names[i]) }
-      guard layouts[i] == TernaryMatrix.Layout.fast.rawValue else {
-        throw wrong(PackedFormat.Key.ternaryLayout, TernaryMatrix.Layout.fast.rawValue, layouts[i], .unsupported)
+      guard let layout = TernaryMatrix.Layout(rawValue: layouts[i]) else {
+        throw wrong(PackedFormat.Key.ternaryLayout, TernaryMatrix.Layout.allCases.map(\.rawValue).joined(separator: " or "), layouts[i], .unsupported)
+      }
+      guard let kind = ScaleKind(rawValue: kinds?[i] ?? ScaleKind.tensor.rawValue) else {
+        throw wrong(PackedFormat.Key.ternaryScaleKind, ScaleKind.allCases.map(\.rawValue).joined(separator: " or "), kinds?[i] ?? "", .unsupported)
+      }
+      guard kind != .groups || columns % 128 == 0 else {
+        throw wrong(PackedFormat.Key.ternaryScaleKind, "columns of a multiple of 128", "\(columns) columns")
       }
       guard rowCounts[i] == rows else { throw wrong(PackedFormat.Key.ternaryRows, "\(rows)", "\(rowCounts[i])") }
       guard columnCounts[i] == columns else { throw wrong(PackedFormat.Key.ternaryColumns, "\(columns)", "\(columnCounts[i])") }
       guard scales[i].isFinite, scales[i] > 0 else { throw wrong(PackedFormat.Key.ternaryScale, "a positive number", "\(scales[i])") }
-      byName[planned.name] = scales[i]
+      byName[planned.name] = Matrix(storage: MatrixStorage(layout: layout, scaleKind: kind), scale: scales[i])
     }
     return byName
   }
 
   /// Every planned tensor is there in its form; whatever else there is, is a section.
-  private static func check(_ gguf: GGUFFile, _ plan: [PlannedTensor], _ storage: EmbeddingTable.Storage) throws(SternaError) {
+  private static func check(
+    _ gguf: GGUFFile, _ plan: [PlannedTensor], _ matrices: [String: Matrix], _ storage: EmbeddingTable.Storage
+  ) throws(SternaError) {
     var planned: Set<String> = []
     for tensor in plan {
-      let (type, shape) = PackedFormat.storage(tensor.kind, table: storage)
-      guard let found = gguf.tensor(tensor.name) else { throw SternaError(.badFile, "is missing", at: "tensor \(tensor.name)") }
-      guard found.type == type, found.shape == shape else {
-        throw SternaError(
-          .badFile, "does not have the form that this architecture must have", at: "tensor \(tensor.name)", expected: "\(type.label) \(shape)",
-          found: "\(found.type.label) \(found.shape)")
+      let matrix = matrices[tensor.name]?.storage ?? MatrixStorage(layout: .fast, scaleKind: .tensor)
+      for stored in PackedFormat.stored(tensor, matrix, table: storage) {
+        guard let found = gguf.tensor(stored.name) else { throw SternaError(.badFile, "is missing", at: "tensor \(stored.name)") }
+        guard found.type == stored.type, found.shape == stored.shape else {
+          throw SternaError(
+            .badFile, "does not have the form that this architecture must have", at: "tensor \(stored.name)", expected: "\(stored.type.label) \(stored.shape)",
+            found: "\(found.type.label) \(found.shape)")
+        }
+        planned.insert(stored.name)
       }
-      planned.insert(tensor.name)
     }
     for tensor in gguf.tensors where !planned.contains(tensor.name) {
       guard tensor.name.hasPrefix(PackedFormat.sectionPrefix), tensor.type == .i8, tensor.shape.count == 1 else {
@@ -84,7 +120,10 @@ struct PackedWeights {
       blocks.append(
         BlockWeights(
           attentionNorm: try vector(.block(i, .attentionNorm)),
-          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value), output: try matrix(i, .output),
+          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value),
+          queryNorm: configuration.hasHeadNorms ? try vector(.block(i, .queryNorm)) : nil,
+          keyNorm: configuration.hasHeadNorms ? try vector(.block(i, .keyNorm)) : nil,
+          output: try matrix(i, .output),
           attentionSubNorm: configuration.hasSubNorms ? try vector(.block(i, .attentionSubNorm)) : nil,
           feedForwardNorm: try vector(.block(i, .feedForwardNorm)),
           gate: try matrix(i, .gate), up: try matrix(i, .up), down: try matrix(i, .down),
@@ -108,14 +147,25 @@ struct PackedWeights {
   }
 
   private func table(_ part: ModelPart) throws(SternaError) -> EmbeddingTable {
-    EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0)
+    EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0, fileOffset: try base(part).1.offset)
   }
 
   private func matrix(_ block: Int, _ linear: Linear) throws(SternaError) -> TernaryMatrix {
     let part = ModelPart.block(block, .linear(linear))
-    let (rows, columns) = linear.shape(configuration)
+    let (rows, columns) = linear.shape(configuration, live: live?[block])
+    guard let matrix = matrices[part.ggufName] else { throw SternaError(.badFile, "is missing", at: "tensor \(part.ggufName)") }
     return TernaryMatrix(
-      layout: .fast, rows: rows, columns: columns, codes: try base(part).0.assumingMemoryBound(to: UInt8.self), scale: .tensor(scales[part.ggufName] ?? 0),
+      layout: matrix.storage.layout, rows: rows, columns: columns, codes: try base(part).0.assumingMemoryBound(to: UInt8.self), scale: try scale(part, matrix),
       inputNorm: configuration.linearNormEpsilon == nil ? nil : try vector(.block(block, .inputNorm(linear))))
+  }
+
+  private func scale(_ part: ModelPart, _ matrix: Matrix) throws(SternaError) -> TernaryMatrix.Scale {
+    if matrix.storage.scaleKind == .tensor { return .tensor(matrix.scale) }
+    let name = PackedFormat.scaleName(part.ggufName)
+    guard let tensor = gguf.tensor(name), let base = gguf.bytes(of: tensor).baseAddress else { throw SternaError(.badFile, "is missing", at: "tensor \(name)") }
+    let count = tensor.shape.reduce(1, *)
+    return matrix.storage.scaleKind == .rows
+      ? .rows(FloatVector(pointer: base.assumingMemoryBound(to: Float.self), count: count))
+      : .groups(HalfVector(pointer: base.assumingMemoryBound(to: UInt16.self), count: count))
   }
 }

@@ -6,13 +6,27 @@ public struct PackOptions: Sendable {
   /// How the embedding, and a head of its own, are stored. Nil: in 8 bits, unless the whole table is so small that this saves nothing
   /// worth its rounding error.
   public var embedding: EmbeddingTable.Storage?
+  /// How ternary matrices are laid out. Nil: whichever suits their size.
+  public var layout: TernaryMatrix.Layout?
   /// For people; nil takes the source's name.
   public var name: String?
 
-  public init(embedding: EmbeddingTable.Storage? = nil, name: String? = nil) {
+  public init(embedding: EmbeddingTable.Storage? = nil, layout: TernaryMatrix.Layout? = nil, name: String? = nil) {
     self.embedding = embedding
+    self.layout = layout
     self.name = name
   }
+}
+
+/// What the packer chose, and what that costs.
+public struct PackReport: Sendable {
+  public var layout: TernaryMatrix.Layout
+  public var embedding: EmbeddingTable.Storage
+  /// Neurons of all feed-forward parts that are always zero and were not stored.
+  public var droppedNeurons: Int
+  public var embeddingLoss = TableLoss()
+  /// Nil where the head is the embedding.
+  public var headLoss: TableLoss?
 }
 
 /// Writes packed model files (docs/format.md).
@@ -22,64 +36,48 @@ public enum Packer {
   ///   - sections: named byte strings that travel in the file, such as `sterna.tokenizer`.
   ///   - metadata: additional keys, such as `sterna.template`.
   ///   - progress: told what is being done, one line at a time.
-  public static func pack(
-    _ source: HubFolder, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
+  @discardableResult
+  package static func pack(
+    _ source: some WeightSource, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
     metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
-  ) throws(SternaError) {
-    try write(source, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
-  }
-
-  static func write(
-    _ source: some WeightSource, to path: String, options: PackOptions, sections: [(name: String, bytes: [UInt8])],
-    metadata: [(String, GGUFValue)], progress: ((String) -> Void)?
-  ) throws(SternaError) {
+  ) throws(SternaError) -> PackReport {
     var configuration = source.configuration
     configuration.name = options.name ?? configuration.name
     try configuration.validate()
     try check(options, sections, configuration)
-    let plan = configuration.plan()
-    try source.check(plan)
-    let table = tableStorage(options, configuration)
+    try source.check(configuration.plan())
+    let plan = try StoragePlan(source, configuration, options, progress: progress ?? { _ in })
 
-    let tensors =
-      sections.map { (name: $0.name, type: GGUFTensorType.i8, shape: [$0.bytes.count]) }
-      + plan.map { planned in
-        let (type, shape) = PackedFormat.storage(planned.kind, table: table)
-        return (name: planned.name, type: type, shape: shape)
-      }
+    let tensors = sections.map { PackedFormat.Stored(name: $0.name, type: .i8, shape: [$0.bytes.count]) } + plan.tensors
     let keys = try header(configuration, plan, tensorCount: tensors.count, extra: metadata)
-    let writer = try GGUFWriter(path, metadata: keys, tensors: tensors, alignment: PackedFormat.alignment)
+    let writer = try GGUFWriter(path, metadata: keys, tensors: tensors.map { ($0.name, $0.type, $0.shape) }, alignment: PackedFormat.alignment)
     for section in sections { try writer.write(section.bytes) }
+    var report = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
     var scales: [Float] = []
-    for (i, planned) in plan.enumerated() {
-      progress?("\(planned.name) (\(i + 1) of \(plan.count))")
+    for (i, planned) in plan.stored.enumerated() {
+      progress?("\(planned.name) (\(i + 1) of \(plan.stored.count))")
       switch planned.kind {
-      case .vector(let count): try writeFloats(source, planned, rows: 1, columns: count, as: .f32, writer)
-      case .table(let rows, let columns): try writeFloats(source, planned, rows: rows, columns: columns, as: table, writer)
-      case .ternary(let rows, let columns): scales.append(try writeTernary(source, planned, rows, columns, writer))
+      case .vector: try writeVector(source, planned, plan.live, configuration, writer)
+      case .table(let rows, let columns):
+        let loss = try writeTable(source, planned, rows, columns, as: plan.table, writer)
+        if planned.part == .embedding { report.embeddingLoss = loss } else { report.headLoss = loss }
+      case .ternary(let rows, let columns): scales.append(try writeTernary(plan, planned, rows, columns, writer))
       }
     }
     try writer.finish(replacing: [
       PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
     ])
-  }
-
-  /// The storage of embedding and head when nobody chose one: 8 bits, but float32 for a table up to a mebibyte, and half precision where
-  /// rows are no whole number of blocks.
-  private static func tableStorage(_ options: PackOptions, _ configuration: ModelConfiguration) -> EmbeddingTable.Storage {
-    if let chosen = options.embedding { return chosen }
-    if configuration.vocabularySize * configuration.hiddenSize * 4 <= 1 << 20 { return .f32 }
-    return configuration.hiddenSize % 32 == 0 ? .q8 : .f16
+    return report
   }
 
   /// What can be refused before anything is written.
   private static func check(
     _ options: PackOptions, _ sections: [(name: String, bytes: [UInt8])], _ configuration: ModelConfiguration
   ) throws(SternaError) {
-    guard options.embedding != .q8 || configuration.hiddenSize % 32 == 0 else {
+    if let storage = options.embedding, configuration.hiddenSize % storage.blockValues != 0 {
       throw SternaError(
-        .unsupported, "an embedding in 8 bits needs rows of a multiple of 32 values", at: "embedding", found: "\(configuration.hiddenSize) values",
-        remedy: "store the embedding as f16 (--embedding f16)")
+        .unsupported, "an embedding stored as \(storage.rawValue) needs rows of a multiple of \(storage.blockValues) values", at: "embedding",
+        found: "\(configuration.hiddenSize) values", remedy: "store the embedding as f16 (--embedding f16)")
     }
     var names: Set<String> = []
     for section in sections {
@@ -93,14 +91,19 @@ public enum Packer {
 
   /// All metadata; scales and checksums are placeholders of their final length.
   private static func header(
-    _ configuration: ModelConfiguration, _ plan: [PlannedTensor], tensorCount: Int, extra: [(String, GGUFValue)]
+    _ configuration: ModelConfiguration, _ plan: StoragePlan, tensorCount: Int, extra: [(String, GGUFValue)]
   ) throws(SternaError) -> [(key: String, value: GGUFValue)] {
     var names: [String] = []
+    var layouts: [String] = []
+    var scaleKinds: [String] = []
     var rowCounts: [UInt32] = []
     var columnCounts: [UInt32] = []
-    for planned in plan {
+    for planned in plan.stored {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
+      let storage = plan.storage(planned.part)
       names.append(planned.name)
+      layouts.append(storage.layout.rawValue)
+      scaleKinds.append(storage.scaleKind.rawValue)
       rowCounts.append(UInt32(rows))
       columnCounts.append(UInt32(columns))
     }
@@ -112,9 +115,13 @@ public enum Packer {
     ]
     keys += configuration.metadata()
     keys += extra.map { (key: $0.0, value: $0.1) }
+    if let live = plan.live.counts { keys.append((PackedFormat.Key.liveNeurons, .array(.uint32(live.map { UInt32($0) })))) }
+    if scaleKinds.contains(where: { $0 != ScaleKind.tensor.rawValue }) {
+      keys.append((PackedFormat.Key.ternaryScaleKind, .array(.string(scaleKinds))))
+    }
     keys += [
       (PackedFormat.Key.ternaryName, .array(.string(names))),
-      (PackedFormat.Key.ternaryLayout, .array(.string(names.map { _ in TernaryMatrix.Layout.fast.rawValue }))),
+      (PackedFormat.Key.ternaryLayout, .array(.string(layouts))),
       (PackedFormat.Key.ternaryRows, .array(.uint32(rowCounts))),
       (PackedFormat.Key.ternaryColumns, .array(.uint32(columnCounts))),
       (PackedFormat.Key.ternaryScale, .array(.float32(names.map { _ in 0 }))),
@@ -128,45 +135,57 @@ public enum Packer {
   }
 
   /// How much is read, converted and written at once.
-  private static let chunkValues = 1 << 18
+  static let chunkValues = 1 << 18
 
-  private static func writeFloats(
-    _ source: some WeightSource, _ planned: PlannedTensor, rows: Int, columns: Int, as storage: EmbeddingTable.Storage, _ writer: GGUFWriter
+  private static func writeVector(
+    _ source: some WeightSource, _ planned: PlannedTensor, _ live: LiveNeurons, _ configuration: ModelConfiguration, _ writer: GGUFWriter
   ) throws(SternaError) {
+    guard case .vector(let count) = planned.kind else { return }
+    let kept = live.indices(planned.part)
+    let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: kept == nil ? count : configuration.feedForwardSize)
+    defer { values.deallocate() }
+    try source.floats(PlannedTensor(part: planned.part, kind: .vector(values.count)), rows: 0..<1, into: values)
+    let stored = kept.map { $0.map { values[$0] } } ?? Array(values)
+    try writer.write(stored.withUnsafeBytes(Array.init))
+  }
+
+  private static func writeTable(
+    _ source: some WeightSource, _ planned: PlannedTensor, _ rows: Int, _ columns: Int, as storage: EmbeddingTable.Storage, _ writer: GGUFWriter
+  ) throws(SternaError) -> TableLoss {
     let chunk = min(rows, max(1, chunkValues / columns))
     let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: chunk * columns)
     defer { values.deallocate() }
-    let encoder = RowEncoder(storage: storage, columns: columns)
-    var bytes: [UInt8] = []
+    let rowBytes = storage.rowBytes(columns: columns)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk * rowBytes, alignment: 16)
+    defer { bytes.deallocate() }
+    var encoder = RowEncoder(storage: storage, columns: columns)
     for first in stride(from: 0, to: rows, by: chunk) {
       let range = first..<min(first + chunk, rows)
       let part = UnsafeMutableBufferPointer(rebasing: values[..<(range.count * columns)])
+      let encoded = UnsafeMutableRawBufferPointer(rebasing: bytes[..<(range.count * rowBytes)])
       try source.floats(planned, rows: range, into: part)
-      try encoder.encode(UnsafeBufferPointer(part), into: &bytes, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
-      try writer.write(bytes)
+      try encoder.encode(UnsafeBufferPointer(part), into: encoded, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+      try writer.write(UnsafeRawBufferPointer(encoded))
     }
+    return encoder.loss
   }
 
-  /// Returns the matrix's scale.
+  /// Writes codes and scales. Returns the scale of the whole matrix, 1 where each row or group has its own.
   private static func writeTernary(
-    _ source: some WeightSource, _ planned: PlannedTensor, _ rows: Int, _ columns: Int, _ writer: GGUFWriter
+    _ plan: StoragePlan, _ planned: PlannedTensor, _ rows: Int, _ columns: Int, _ writer: GGUFWriter
   ) throws(SternaError) -> Float {
-    let matrix = try source.ternary(planned)
+    let matrix = try plan.matrix(planned)
+    var encoder = TernaryEncoder(planned.name, plan.storage(planned.part), columns: columns)
     // Whole blocks of 16 rows: the layout of a matrix is that of its blocks, one behind the other.
     let chunk = min((rows + 15) / 16, max(1, chunkValues / columns / 16)) * 16
-    let weights = UnsafeMutablePointer<Int8>.allocate(capacity: chunk * columns)
-    defer { weights.deallocate() }
-    var bytes: [UInt8] = []
+    var buffer = RowBuffer(rows: chunk, columns: columns, matrix.scaleKind)
     for first in stride(from: 0, to: rows, by: chunk) {
       let range = first..<min(first + chunk, rows)
-      try matrix.read(range, weights)
-      let count = ct_fast_bytes(range.count, columns)
-      bytes = [UInt8](unsafeUninitializedCapacity: count) { out, initialised in
-        if let base = out.baseAddress { ct_fast_pack(weights, range.count, columns, base) }
-        initialised = count
-      }
-      try writer.write(bytes)
+      try buffer.read(range, of: matrix)
+      try writer.write(encoder.encode(buffer, rows: range))
     }
-    return matrix.scale
+    if case .tensor(let scale) = matrix.scale { return scale }
+    try writer.write(encoder.scaleBytes())
+    return 1
   }
 }

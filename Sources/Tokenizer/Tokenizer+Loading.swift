@@ -51,4 +51,10 @@ extension Tokenizer {
   public static func pack(gguf: GGUFFile) throws(SternaError) -> [UInt8] {
     try TokenTables.build(Vocabulary(gguf))
   }
+
+  /// The same for a vocabulary without a language, for models with random weights.
+  /// - Parameter count: of tokens, at least 258.
+  public static func pack(syntheticVocabularyOf count: Int) throws(SternaError) -> [UInt8] {
+    try TokenTables.build(Vocabulary(syntheticOf: count))
+  }
 }

@@ -71,7 +71,7 @@ extension Vocabulary {
       }
       return TokenID(id)
     }
-    beginOfText = try id("bos_token_id")
+    beginOfText = value("add_bos_token")?.bool == false ? nil : try id("bos_token_id")
     endOfText = try id("eos_token_id")
     unknown = try id("unknown_token_id")
 

@@ -7,7 +7,8 @@ struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure prefill and decode speed, and memory.",
     discussion: """
-      Prefill feeds -p tokens at once; decode adds -n tokens one by one behind them, each with the whole head.
+      Prefill feeds -p tokens at once; decode adds -n tokens one by one behind them, each with the whole head. A job is constrained and
+      scores the rows of a few tokens only: --candidates says how many.
 
         sterna bench Models/pocket.gguf -p 512 -n 64 -t 2 --json
       """)
@@ -17,12 +18,15 @@ struct Bench: ParsableCommand {
   var prefill = 512
   @Option(name: .customShort("n"), help: "Tokens of decode.")
   var decode = 64
+  @Option(help: "Score this many rows of the head in each step of decode, instead of all.")
+  var candidates: Int?
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     guard prefill >= 1, decode >= 1, prefill <= 1_000_000, decode <= 1_000_000 else {
       throw ValidationError("-p and -n: expected 1...1000000")
     }
+    if let candidates, candidates < 1 { throw ValidationError("--candidates: expected at least 1, found \(candidates)") }
   }
 
   func run() throws {
@@ -36,32 +40,50 @@ struct Bench: ParsableCommand {
     let start = monotonicSeconds()
     var hidden = try model.forward([Step(sequence: sequence, tokens: tokens, want: .last)])
     let prefilled = monotonicSeconds()
-    for _ in 0..<decode {
-      let token = argmax(model.logits(hidden, row: 0))
+    for step in 0..<decode {
+      let token: TokenID
+      if let candidates {
+        // Other rows in each step, as the fields of a job have.
+        let offered = (0..<candidates).map { TokenID(step * 131 + $0 * 7919) % vocabulary }
+        token = offered[Int(argmax(try model.logits(hidden, row: 0, of: offered)))]
+      } else {
+        token = argmax(try model.logits(hidden, row: 0))
+      }
       hidden = try model.forward([Step(sequence: sequence, tokens: [token], want: .last)])
     }
     let decoded = monotonicSeconds()
 
     let prefillRate = Double(prefill) / (prefilled - start)
     let decodeRate = Double(decode) / (decoded - prefilled)
-    let peak = peakResidentBytes()
+    let peak = ProcessMemory.peakResidentBytes
+    let group = ProcessMemory.group
+    let head = candidates.map { "\($0) rows of the head" } ?? (model.streamsHead ? "the whole head from the disk" : "the whole head")
     if output.json {
-      printLine(
-        JSON.object([
-          "model": .string(packed.configuration.name), "kernel": .string(model.kernelName), "threads": .number(self.model.threadCount),
-          "prefill_tokens": .number(prefill), "prefill_tokens_per_s": .number(prefillRate),
-          "decode_tokens": .number(decode), "decode_tokens_per_s": .number(decodeRate),
-          "model_bytes": .number(packed.fileBytes), "peak_rss_bytes": .number(peak),
-        ]).compact)
+      var object: JSON.Object = [
+        "model": .string(packed.configuration.name), "kernel": .string(model.kernelName), "threads": .number(self.model.threadCount),
+        "layout": .string(packed.weights.blocks.first?.query.layout.rawValue ?? ""), "embedding": .string(packed.weights.embedding.storage.rawValue),
+        "kv": .string(model.options.kv.rawValue), "prefill_tokens": .number(prefill), "prefill_tokens_per_s": .number(prefillRate),
+        "decode_tokens": .number(decode), "decode_tokens_per_s": .number(decodeRate), "head": .string(head),
+        "model_bytes": .number(packed.fileBytes), "peak_rss_bytes": .number(peak), "planned_bytes": .number(model.memory.total),
+      ]
+      if let group {
+        object["memory_limit_bytes"] = .number(group.limitBytes)
+        if let peak = group.peakBytes { object["memory_peak_bytes"] = .number(peak) }
+        if let refaults = group.refaults { object["pages_read_again"] = .number(refaults) }
+      }
+      printLine(JSON.object(object).compact)
     } else {
-      printLine(
-        table([
-          ["\(packed.configuration.name), \(model.kernelName), \(self.model.threadCount) threads", ""],
-          ["prefill of \(prefill) tokens", "\(prefillRate.formatted(1)) tokens/s"],
-          ["decode of \(decode) tokens", "\(decodeRate.formatted(1)) tokens/s"],
-          ["model file", "\((Double(packed.fileBytes) / 1e6).formatted(1)) MB"],
-          ["peak memory (RSS)", "\((Double(peak) / 1e6).formatted(1)) MB"],
-        ]))
+      var rows = [
+        ["\(packed.configuration.name), \(model.kernelName), \(self.model.threadCount) threads", ""],
+        ["prefill of \(prefill) tokens", "\(prefillRate.formatted(1)) tokens/s"],
+        ["decode of \(decode) tokens with \(head)", "\(decodeRate.formatted(1)) tokens/s"],
+        ["model file", "\((Double(packed.fileBytes) / 1e6).formatted(1)) MB"],
+        ["peak memory (RSS)", "\((Double(peak) / 1e6).formatted(1)) MB"],
+      ]
+      if let group, let peak = group.peakBytes {
+        rows.append(["peak charged to the control group", "\((Double(peak) / 1e6).formatted(1)) of \((Double(group.limitBytes) / 1e6).formatted(1)) MB"])
+      }
+      printLine(table(rows))
     }
   }
 }

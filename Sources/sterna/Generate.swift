@@ -37,7 +37,7 @@ struct Generate: ParsableCommand {
     var hidden = try model.forward([Step(sequence: sequence, tokens: start, want: .last)])
     var generated: [TokenID] = []
     while true {
-      let token = argmax(model.logits(hidden, row: 0))
+      let token = argmax(try model.logits(hidden, row: 0))
       generated.append(token)
       if generated.count == count || packed.configuration.endOfText.contains(token) && ids == nil { break }
       hidden = try model.forward([Step(sequence: sequence, tokens: [token], want: .last)])

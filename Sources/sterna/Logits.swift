@@ -20,7 +20,7 @@ struct Logits: ParsableCommand {
     let model = try model.load(model.open())
     let sequence = try model.sequence(capacity: ids.ids.count)
     let hidden = try model.forward([Step(sequence: sequence, tokens: ids.ids, want: .all)])
-    let rows = ids.ids.indices.map { model.logits(hidden, row: $0) }
+    let rows = try ids.ids.indices.map { try model.logits(hidden, row: $0) }
     if output.json {
       printLine(JSON.object(["logits": .array(rows.map { .array($0.map { .number($0) }) })]).compact)
     } else {

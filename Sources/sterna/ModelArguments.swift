@@ -7,26 +7,59 @@ import Tokenizer
 
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
+extension I2SLayout: ExpressibleByArgument {}
+extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
-/// How a hub folder is packed; ignored for a file that is packed already.
-struct PackArguments: ParsableArguments {
-  @Option(help: "How embedding and head are stored: f32, f16 or q8. (default: q8; f32 for a table under a megabyte)")
+/// `--layout`: small, fast, or whichever suits the model and the machine.
+enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
+  case auto, small, fast
+
+  var layout: TernaryMatrix.Layout? {
+    switch self {
+    case .auto: nil
+    case .small: .small
+    case .fast: .fast
+    }
+  }
+}
+
+/// How weights are stored in a packed file.
+struct StorageArguments: ParsableArguments {
+  @Option(help: "How embedding and head are stored: f32, f16, q8, q6 or q4. (default: q8; f32 for a table under a megabyte)")
   var embedding: EmbeddingTable.Storage?
+
+  @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits) or auto.")
+  var layout: LayoutChoice = .auto
+
+  var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout) }
+}
+
+/// How a hub folder or another engine's GGUF is packed; ignored for a file that is packed already.
+struct PackArguments: ParsableArguments {
+  @OptionGroup var storage: StorageArguments
 
   @Option(help: "Prompt template: a JSON file, or a built-in one by name. Without it, the tokenizer's special tokens decide.")
   var template: String?
+
+  @Option(help: "The activation function, for a model that does not say: silu or relu2.")
+  var activation: ModelConfiguration.Activation?
+
+  @Option(
+    name: .customLong("i2s-layout"),
+    help: "GGUF with I2_S: the machine on which it was made, x86 or arm. Files differ, and nothing in them tells; the wrong one gives nonsense.")
+  var i2sLayout: I2SLayout = .x86
 }
 
 /// The model that a command looks at.
 struct ModelFileArguments: ParsableArguments {
-  @Argument(help: "A packed model, or a hub folder (packed into a temporary file first).", completion: .file())
+  @Argument(help: "A packed model; or a hub folder or another engine's GGUF (packed into a temporary file first).", completion: .file())
   var file: String
 
   @OptionGroup var pack: PackArguments
 
-  /// Opens the packed file, after packing a hub folder if that is what FILE is.
+  /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
   func open() throws -> PackedModel {
-    guard isDirectory(file) else { return try PackedModel.open(file) }
+    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
     let temporary = try temporaryName()
     // The mapping outlives the name: nothing is left behind, whatever ends the process.
     defer { unlink(temporary) }
@@ -46,27 +79,25 @@ struct ModelFileArguments: ParsableArguments {
   }
 }
 
-/// The model that a command works with, and how it runs.
-struct ModelArguments: ParsableArguments {
-  @OptionGroup var source: ModelFileArguments
-
+/// How a model runs.
+struct RunArguments: ParsableArguments {
   @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
   var threads = 0
 
-  @Option(help: "How keys and values are cached: f32 or f16.")
+  @Option(help: "How keys and values are cached: f32, f16, or q8 (half the memory of f16, and faster).")
   var kv: KVFormat = .f16
 
   @Option(help: "Context length in tokens. (default: what the model allows, at most 4096)")
   var context: Int?
 
+  @Option(help: "Megabytes (of 1,000,000 bytes) that the process may take; what does not fit is refused.")
+  var memoryLimit: Int?
+
   func validate() throws {
     guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
     if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
+    if let memoryLimit, !(1...16_000_000 ~= memoryLimit) { throw ValidationError("--memory-limit: expected 1...16000000, found \(memoryLimit)") }
   }
-
-  var file: String { source.file }
-
-  func open() throws -> PackedModel { try source.open() }
 
   /// Threads to use: as asked, or one a core.
   var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
@@ -78,8 +109,21 @@ struct ModelArguments: ParsableArguments {
     options.threads = threadCount
     options.kv = kv
     options.contextLength = min(longest, context ?? min(longest, 4096))
+    options.memoryLimit = memoryLimit.map { $0 * 1_000_000 }
     return try Model(packed, options: options)
   }
+}
+
+/// The model that a command works with, and how it runs.
+struct ModelArguments: ParsableArguments {
+  @OptionGroup var source: ModelFileArguments
+  @OptionGroup var running: RunArguments
+
+  var file: String { source.file }
+  var threadCount: Int { running.threadCount }
+
+  func open() throws -> PackedModel { try source.open() }
+  func load(_ packed: PackedModel) throws -> Model { try running.load(packed) }
 }
 
 func isDirectory(_ path: String) -> Bool {
@@ -95,13 +139,6 @@ struct TokenList: ExpressibleByArgument {
     guard !parts.isEmpty, parts.allSatisfy({ $0 != nil }) else { return nil }
     ids = parts.compactMap { $0 }
   }
-}
-
-/// The most resident memory that this process ever had, in bytes (`ru_maxrss`).
-func peakResidentBytes() -> Int {
-  var usage = rusage()
-  getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
-  return usage.ru_maxrss * 1024
 }
 
 /// Seconds on a clock that only goes forward.

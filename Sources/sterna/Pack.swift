@@ -7,48 +7,79 @@ import Tokenizer
 
 struct Pack: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make a packed model of a hub folder.",
+    abstract: "Make a packed model of a hub folder or of another engine's GGUF.",
     discussion: """
-      SOURCE is a folder as model hubs have it: config.json, one or many *.safetensors, tokenizer.json. It is streamed: memory stays at
-      a few hundred megabytes whatever the model's size.
+      SOURCE is a folder as model hubs have it (config.json, one or many *.safetensors, tokenizer.json), or a GGUF file of bitnet.cpp or
+      llama.cpp. It is streamed: memory stays at a few hundred megabytes whatever the model's size.
 
         sterna pack bitnet-b1.58-2B-4T -o models/2b4t.gguf
+        sterna pack ggml-model-i2_s.gguf --i2s-layout x86 -o models/2b4t.gguf
       """)
 
-  @Argument(help: "The hub folder.", completion: .directory)
+  @Argument(help: "The hub folder, or the GGUF file.", completion: .file())
   var source: String
   @Option(name: .shortAndLong, help: "The file to write.", completion: .file(extensions: ["gguf"]))
   var output: String
   @OptionGroup var arguments: PackArguments
 
   func run() throws {
-    guard isDirectory(source) else {
-      throw SternaError(.unsupported, "not a hub folder", at: source, expected: "a folder with config.json, *.safetensors and tokenizer.json")
-    }
-    // A line a second: a small model packs in silence, a large one shows that it moves.
-    var last = monotonicSeconds()
-    try packModel(from: source, to: output, arguments: arguments) { line in
-      guard monotonicSeconds() - last >= 1 else { return }
-      last = monotonicSeconds()
-      note(line)
-    }
-    let packed = try PackedModel.open(output)
-    printLine("\(output): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
+    let report = try packModel(from: source, to: output, arguments: arguments, progress: progressNotes())
+    try printPacked(output, report)
+  }
+}
+
+/// A line a second: a small model packs in silence, a large one shows that it moves.
+func progressNotes() -> (String) -> Void {
+  var last = monotonicSeconds()
+  return { line in
+    guard monotonicSeconds() - last >= 1 else { return }
+    last = monotonicSeconds()
+    note(line)
+  }
+}
+
+/// What has become of it.
+func printPacked(_ path: String, _ report: PackReport) throws {
+  let packed = try PackedModel.open(path)
+  printLine("\(path): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
+  printLine("layout \(report.layout.rawValue)" + (report.droppedNeurons > 0 ? ", without \(report.droppedNeurons) neurons that are always zero" : ""))
+  for (table, loss) in [("embedding", report.embeddingLoss), ("head", report.headLoss)] {
+    guard let loss else { continue }
+    printLine(
+      "\(table) in \(report.embedding.rawValue): relative error \((loss.relativeError * 100).formatted(3)) %, mean cosine of rows \(loss.meanCosine.formatted(6))")
   }
 }
 
 /// Composes a packed file of what three modules know: weights, tokenizer tables, prompt template.
-func packModel(from folder: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws {
-  let source = try HubFolder(folder)
-  let tables = try Tokenizer.pack(hubFolder: folder)
-  let template = try promptTemplate(arguments.template, architecture: source.configuration.architecture, tokenizer: Tokenizer(tables: tables))
-  try Packer.pack(
-    source, to: path, options: PackOptions(embedding: arguments.embedding), sections: [(Tokenizer.sectionName, tables)],
-    metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], progress: progress)
+@discardableResult
+func packModel(from source: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws -> PackReport {
+  let options = arguments.storage.options
+  if isDirectory(source) {
+    let folder = try HubFolder(source, activation: arguments.activation)
+    let (sections, metadata) = try companions(folder.configuration, Tokenizer.pack(hubFolder: source), arguments)
+    return try Packer.pack(folder, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
+  }
+  let gguf = try GGUFFile(source)
+  guard !PackedModel.isPacked(gguf) else {
+    throw SternaError(
+      .unsupported, "this file is packed already", at: source, remedy: "use it as it is; to pack with other options, start from what it was packed from")
+  }
+  let model = try GGUFSource(gguf, options: .init(i2sLayout: arguments.i2sLayout, activation: arguments.activation))
+  for line in model.notes { note("\(source): \(line)") }
+  let (sections, metadata) = try companions(model.configuration, Tokenizer.pack(gguf: gguf), arguments)
+  return try Packer.pack(model, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
+}
+
+/// What travels with the weights: the tokenizer, and the template that goes with it.
+private func companions(
+  _ configuration: ModelConfiguration, _ tables: [UInt8], _ arguments: PackArguments
+) throws -> (sections: [(name: String, bytes: [UInt8])], metadata: [(String, GGUFValue)]) {
+  let template = try promptTemplate(arguments.template, architecture: configuration.architecture, tokenizer: Tokenizer(tables: tables))
+  return ([(Tokenizer.sectionName, tables)], [(PromptTemplate.metadataKey, .string(template.json.compact))])
 }
 
 /// A built-in template by name, a file, or what the tokenizer's special tokens suggest.
-private func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
+func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
   guard let choice else { return PromptTemplate.detect(architecture: architecture, tokenizer: tokenizer).template }
   if let builtIn = PromptTemplate.builtIn(named: choice) { return builtIn }
   guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: choice)) else {

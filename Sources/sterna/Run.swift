@@ -25,6 +25,7 @@ struct Run: ParsableCommand {
     if check {
       let engine = try makeEngine(configuration)
       printLine("\(config): fine; \(configuration.tasks.count) tasks, model \(engine.model.name)")
+      printLine(memoryTable(engine.network.memory))
       do throws(SternaError) { try Agent.checkBroker(configuration) } catch { note("\(config): the broker: \(error)") }
       return
     }
@@ -37,9 +38,14 @@ private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine
   let packed = try PackedModel.open(configuration.model.path)
   var options = ModelOptions()
   options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-  options.kv = KVFormat(rawValue: configuration.model.kv) ?? .f16
+  options.kv = configuration.model.kv.flatMap(KVFormat.init(rawValue:)) ?? (configuration.memory.limitBytes == nil ? .f16 : .q8)
   options.contextLength = configuration.model.context
-  if let bytes = configuration.memory.kvBytes { options.kvBudgetBytes = bytes }
+  options.kvBudgetBytes = configuration.memory.kvBytes
+  options.memoryLimit = configuration.memory.limitBytes
+  options.reserved = [
+    // Texts of waiting jobs are in the journal; in memory are their numbers, and what one turn of the loop reads.
+    MemoryPlan.Entry("queue and messages", configuration.limits.queueJobs * 100 + 2 * configuration.limits.job.payloadBytes, "\(configuration.limits.queueJobs) jobs")
+  ]
   return try JobEngine(packed: packed, model: Model(packed, options: options))
 }
 

@@ -16,7 +16,7 @@ private func isInstalled(_ tool: String) -> Bool {
     .enabled(
       if: isInstalled("aarch64-linux-gnu-gcc") && isInstalled("qemu-aarch64-static") && isInstalled("clang"),
       "needs clang and the packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"))
-  func armKernelsGiveTheSameResultsUnderEmulationWithAndWithoutDotProducts() throws {
+  func armKernelsGiveTheSameResultsUnderEmulationWithAndWithoutDotAndMatrixProducts() throws {
     let process = Process()
     let output = Pipe()
     process.executableURL = URL(fileURLWithPath: "/bin/sh")
@@ -28,7 +28,7 @@ private func isInstalled(_ tool: String) -> Bool {
     process.waitUntilExit()
     #expect(process.terminationStatus == 0, "\(text)")
     for cpu in ["cortex-a53", "cortex-a76", "max"] {
-      #expect(text.contains("\(cpu): ok floats have the same bits"), "\(text)")
+      #expect(text.contains("\(cpu): ok results have the same bits"), "\(text)")
     }
   }
 }

@@ -29,6 +29,27 @@ import Testing
       if tokens == 15 { out[14 * outStride + 31] += 1 }
     }
     #expect(!ct_self_test(&wrong))
+    wrong = ct_scalar().pointee
+    wrong.small_matmul = { weights, blocks, columns, x, xStride, sums, tokens, out, outStride in
+      ct_scalar().pointee.small_matmul(weights, blocks, columns, x, xStride, sums, tokens, out, outStride)
+      if tokens == 1 { out[47] -= 1 }
+    }
+    #expect(!ct_self_test(&wrong))
+  }
+
+  @Test func aPathWithScaledSumsOneBitOffFailsItsSelfTest() {
+    var wrong = ct_scalar().pointee
+    wrong.fast_grouped = { weights, scales, blocks, groups, x, xStride, sums, xScales, tokens, out, outStride in
+      ct_scalar().pointee.fast_grouped(weights, scales, blocks, groups, x, xStride, sums, xScales, tokens, out, outStride)
+      if tokens == 4 { out[3 * outStride + 5] = out[3 * outStride + 5].nextUp }
+    }
+    #expect(!ct_self_test(&wrong))
+    wrong = ct_scalar().pointee
+    wrong.quantize_groups = { x, q, n, stride, sums, scales in
+      ct_scalar().pointee.quantize_groups(x, q, n, stride, sums, scales)
+      scales[0] = scales[0].nextDown
+    }
+    #expect(!ct_self_test(&wrong))
   }
 
   @Test func aPathWithAFloatOneBitOffFailsItsSelfTest() {

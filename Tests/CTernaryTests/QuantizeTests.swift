@@ -43,4 +43,22 @@ import Testing
     #expect(infinite.q == [0, 0, 0] && infinite.scale == 0 && infinite.sum == 0)
     #expect(quantized(path, [.greatestFiniteMagnitude, 0]).q == [127, 0])
   }
+
+  @Test(arguments: Path.all, [128, 140])
+  func groupsAreQuantisedOneByOne(path: Path, stride: Int) {
+    var random = SplitMix(6)
+    for groups in [0, 1, 3, 20] {
+      var x = random.floats(groups * 128)
+      if groups > 2 { for i in 128..<256 { x[i] = 0 } }
+      var q = [Int8](repeating: 77, count: groups * stride + 1)
+      var sums = [Int32](repeating: -1, count: groups + 1), scales = [Float](repeating: -1, count: groups + 1)
+      path.kernels.quantize_groups(x, &q, groups * 128, stride, &sums, &scales)
+      for g in 0..<groups {
+        let one = quantized(path, Array(x[128 * g..<128 * (g + 1)]), padded: stride)
+        #expect(Array(q[g * stride..<(g + 1) * stride]) == one.q)
+        #expect(sums[g] == one.sum && scales[g] == 1 / one.scale)
+      }
+      #expect(q.last == 77 && sums.last == -1 && scales.last == -1)
+    }
+  }
 }

@@ -3,7 +3,7 @@ import Testing
 
 /// A result depends on the tokens before it and on nothing else. All comparisons here are bit for bit.
 @Suite struct IndependenceTests {
-  static let storages: [KVFormat] = [.f32, .f16]
+  static let storages: [KVFormat] = [.f32, .f16, .q8]
 
   private func tokens(_ count: Int, seed: UInt64) -> [Int32] {
     var random = Random(state: seed)
@@ -21,12 +21,12 @@ import Testing
     }
   }
 
-  @Test func instructionSetsDoNotMatter() throws {
+  @Test(arguments: storages) func instructionSetsDoNotMatter(kv: KVFormat) throws {
     let packed = try packed("llama-autobitlinear")
     let ids = tokens(40, seed: 2)
-    let want = try model(packed, kernel: "scalar").run(ids).values
-    for kernel in ["avx512vnni", "avx2", "neon_dotprod", "neon"] {
-      guard let other = try? model(packed, kv: .f32, kernel: kernel) else { continue }  // not on this machine
+    let want = try model(packed, kv: kv, kernel: "scalar").run(ids).values
+    for kernel in ["avx512vbmi", "avx512vnni", "avx2", "neon_dotprod", "neon"] {
+      guard let other = try? model(packed, kv: kv, kernel: kernel) else { continue }  // not on this machine
       #expect(try other.run(ids).values == want, "\(kernel)")
     }
   }
@@ -53,8 +53,8 @@ import Testing
     }
   }
 
-  @Test func oneTokenAtATimeIsTheSameAsAllAtOnce() throws {
-    let model = try model(packed("bitnet-offline"), threads: 2, kv: .f16)
+  @Test(arguments: storages) func oneTokenAtATimeIsTheSameAsAllAtOnce(kv: KVFormat) throws {
+    let model = try model(packed("bitnet-offline"), threads: 2, kv: kv)
     let ids = tokens(20, seed: 4)
     let want = try model.run(ids).values
     let sequence = try model.sequence(capacity: ids.count)
@@ -63,8 +63,8 @@ import Testing
     #expect(values == want)
   }
 
-  @Test func aForgottenDraftLeavesNothingBehind() throws {
-    let model = try model(packed("bitnet-offline"))
+  @Test(arguments: storages) func aForgottenDraftLeavesNothingBehind(kv: KVFormat) throws {
+    let model = try model(packed("bitnet-offline"), kv: kv)
     let ids = tokens(12, seed: 5)
     let want = try model.run(ids).values
     let sequence = try model.sequence(capacity: 16)
@@ -75,8 +75,8 @@ import Testing
     #expect(values == want)
   }
 
-  @Test func branchesOfOneParentDoNotSeeEachOther() throws {
-    let model = try model(packed("llama-rmsnorm-bitlinear"), threads: 2)
+  @Test(arguments: storages) func branchesOfOneParentDoNotSeeEachOther(kv: KVFormat) throws {
+    let model = try model(packed("llama-rmsnorm-bitlinear"), threads: 2, kv: kv)
     let stem = tokens(9, seed: 7)
     let branches = (0..<6).map { tokens(1 + $0 % 3, seed: UInt64(20 + $0)) }
     let alone = try branches.map { try model.run(stem + $0).values.suffix($0.count * model.configuration.hiddenSize) }

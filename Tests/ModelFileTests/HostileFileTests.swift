@@ -51,6 +51,109 @@ import Testing
     #expect(refused > 300)
   }
 
+  /// The same for a file with all that the pocket model does not have: both kinds of scales, dropped neurons, blocks of 6 bits.
+  @Test(arguments: [MadeSource.Scales.rows, .groups]) func damagedHeadersOfOtherFormsNeverCrash(kind: MadeSource.Scales) throws {
+    let scratch = try Scratch()
+    let whole = try contents(otherForms(kind, in: scratch))
+    let header = try GGUFFile(scratch["other.gguf"]).dataOffset
+    var random = Random(state: 2)
+    var refused = 0
+    for _ in 0..<500 {
+      var bytes = whole
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        bytes[Int.random(in: 0..<header, using: &random)] = [0, 1, 0x7F, 0x80, 0xFF].randomElement(using: &random) ?? 0
+      }
+      try scratch.write(bytes, to: "bad.gguf")
+      do {
+        let model = try PackedModel.open(scratch["bad.gguf"])
+        for tensor in model.gguf.tensors { #expect(tensor.offset >= 0 && tensor.offset + tensor.byteCount <= bytes.count) }
+        for block in model.weights.blocks {
+          for (_, matrix) in block.linears(0) { #expect(matrix.bytes <= bytes.count) }
+        }
+        try? model.verify()
+      } catch {
+        refused += 1
+      }
+    }
+    #expect(refused > 100)
+  }
+
+  private func otherForms(_ kind: MadeSource.Scales, in scratch: Scratch) throws -> String {
+    let source = MadeSource(.made(hidden: 256, feedForward: 384), kind)
+    if kind != .groups { for neuron in 100..<120 { source.clear("blk.1.ffn_up.weight", row: neuron, columns: 256) } }
+    try Packer.pack(source, to: scratch["other.gguf"], options: PackOptions(embedding: .q6, layout: .small))
+    return scratch["other.gguf"]
+  }
+
+  /// What the header says about layouts, scales and live neurons is compared with what must be there.
+  @Test func keysThatContradictEachOtherAreRefused() throws {
+    let scratch = try Scratch()
+    func refusal(_ kind: MadeSource.Scales, _ old: [UInt8], _ new: [UInt8], nth: Int = 0) throws -> SternaError? {
+      var bytes = try contents(otherForms(kind, in: scratch))
+      #expect(old.count == new.count)
+      let header = try GGUFFile(scratch["other.gguf"]).dataOffset
+      let places = (0..<header - old.count).filter { bytes[$0..<$0 + old.count].elementsEqual(old) }
+      bytes.replaceSubrange(try #require(places.dropFirst(nth).first)..<(try #require(places.dropFirst(nth).first) + old.count), with: new)
+      return failure { _ = try PackedModel.open(scratch.write(bytes, to: "bad.gguf")) }
+    }
+    func text(_ s: String) -> [UInt8] { HandMadeGGUF.int(UInt64(s.utf8.count)) + Array(s.utf8) }
+    func live(_ a: UInt32, _ b: UInt32) -> [UInt8] { HandMadeGGUF.int(a) + HandMadeGGUF.int(b) }
+
+    let layout = try refusal(.rows, text("small"), text("smell"), nth: 2)
+    #expect(layout?.code == .unsupported && layout?.place?.contains("sterna.ternary.layout[2], of tensor blk.0.attn_v.weight") == true && layout?.found == "smell")
+    let scale = try refusal(.groups, text("groups"), text("grouqs"), nth: 1)
+    #expect(scale?.code == .unsupported && scale?.place?.contains("sterna.ternary.scale_kind[1]") == true)
+    // Scales of another kind than there are tensors for.
+    #expect(try refusal(.groups, Array("sterna.ternary.scale_kind".utf8), Array("sterna.ternary.scale_kinx".utf8))?.place?.contains("tensor blk.0.attn_q.weight") == true)
+    #expect(try refusal(.rows, text("blk.1.ffn_up.weight.scale"), text("blk.1.ffn_up.weight.scalf"))?.place?.hasSuffix("tensor blk.1.ffn_up.weight.scale") == true)
+    // 384 and 364 neurons.
+    #expect(try refusal(.rows, live(384, 364), live(384, 0))?.place?.hasSuffix("key sterna.feed_forward.live[1]") == true)
+    #expect(try refusal(.rows, live(384, 364), live(385, 364))?.place?.hasSuffix("key sterna.feed_forward.live[0]") == true)
+    #expect(try refusal(.rows, live(384, 364), live(384, .max))?.place?.hasSuffix("key sterna.feed_forward.live[1]") == true)
+    #expect(try refusal(.rows, live(384, 364), live(384, 363))?.place?.contains("sterna.ternary.rows[11]") == true)
+    #expect(try refusal(.rows, Array("sterna.feed_forward.live".utf8), Array("sterna.feed_forward.livf".utf8))?.place?.contains("sterna.ternary.rows") == true)
+  }
+
+  /// A table among what every token reads would be mapped with it.
+  @Test func tablesBetweenBlocksAreRefused() throws {
+    let scratch = try Scratch()
+    var bytes = try contents(MadeSource(.made(hidden: 256, feedForward: 384)).packed(in: scratch, PackOptions(embedding: .q8)).path)
+    let file = try GGUFFile(scratch["made.gguf"])
+    let (norm, table) = (try #require(file.tensor("output_norm.weight")), try #require(file.tensor("token_embd.weight")))
+    #expect(table.offset == norm.offset + 4096 && table.byteCount == 19 * 272)
+    // They change places: two pages of embedding, one of the norm.
+    func swap(_ name: String, _ to: Int) throws {
+      let entry = HandMadeGGUF.int(UInt64(name.utf8.count)) + Array(name.utf8)
+      let at = try #require((0..<file.dataOffset).last { bytes[$0..<min($0 + entry.count, bytes.count)].elementsEqual(entry) })
+      let tensor = try #require(file.tensor(name))
+      let offset = at + entry.count + 4 + 8 * tensor.shape.count + 4
+      bytes.replaceSubrange(offset..<offset + 8, with: HandMadeGGUF.int(UInt64(to - file.dataOffset)))
+    }
+    try swap("output_norm.weight", norm.offset + 8192)
+    try swap("token_embd.weight", norm.offset)
+    let error = failure { _ = try PackedModel.open(scratch.write(bytes, to: "bad.gguf")) }
+    #expect(error?.place?.hasSuffix("tensor token_embd.weight") == true && error?.message.contains("between") == true)
+  }
+
+  @Test func wrongValuesOfOtherFormsAreFoundByVerify() throws {
+    let scratch = try Scratch()
+    func found(_ kind: MadeSource.Scales, _ tensor: String, at offset: Int, _ new: [UInt8]) throws -> SternaError? {
+      var bytes = try contents(otherForms(kind, in: scratch))
+      let begin = try #require(try GGUFFile(scratch["other.gguf"]).tensor(tensor)).offset + offset
+      bytes.replaceSubrange(begin..<begin + new.count, with: new)
+      let model = try PackedModel.open(scratch.write(bytes, to: "bad.gguf"))
+      let error = failure { try model.verify() }
+      #expect(error?.place?.contains("tensor \(tensor) (byte \(begin))") == true, "\(String(describing: error))")
+      return error
+    }
+    #expect(try found(.rows, "blk.1.ffn_down.weight", at: 77, [243])?.found == "243")
+    #expect(try found(.rows, "blk.0.attn_q.weight.scale", at: 12, HandMadeGGUF.int(Float.nan.bitPattern))?.message.contains("finite") == true)
+    #expect(try found(.rows, "blk.0.attn_q.weight.scale", at: 12, HandMadeGGUF.int(Float(-1).bitPattern))?.message.contains("negative") == true)
+    #expect(try found(.groups, "blk.0.attn_q.weight.scale", at: 12, HandMadeGGUF.int(Float16.infinity.bitPattern))?.message.contains("finite") == true)
+    #expect(try found(.groups, "blk.0.attn_q.weight.scale", at: 12, HandMadeGGUF.int(Float16(-1).bitPattern))?.message.contains("negative") == true)
+    #expect(try found(.groups, "token_embd.weight", at: 210 + 208, HandMadeGGUF.int(Float16.nan.bitPattern))?.message.contains("finite") == true)
+  }
+
   @Test func damagedDataIsFoundByVerify() throws {
     let scratch = try Scratch()
     let whole = try contents(scratch.pack("bitnet-offline"))
@@ -93,7 +196,7 @@ import Testing
     #expect(try refusal(changing: { $0["hidden_act"] = "gelu" }).code == .unsupported)
     #expect(try refusal(changing: { $0["model_type"] = "gemma" }).place?.hasSuffix("config.json: model_type") == true)
     #expect(try refusal(changing: { $0["model_type"] = nil }).code == .badField)
-    #expect(try refusal(changing: { $0["quantization_config"] = nil }).place?.hasSuffix("quantization_config") == true)
+    #expect(try refusal(changing: { $0["quantization_config"] = nil }).expected?.contains("quantization_config") == true)
     #expect(try refusal(changing: quantization(["quant_method": "gptq"])).place?.hasSuffix("quantization_config.quant_method") == true)
     #expect(try refusal(changing: quantization(["linear_class": "autoautolinear"])).found == "autoautolinear")
     #expect(try refusal(changing: quantization(["quantization_mode": "sideways"])).place?.hasSuffix("quantization_config.quantization_mode") == true)

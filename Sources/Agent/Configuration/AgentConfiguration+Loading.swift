@@ -63,12 +63,15 @@ extension AgentConfiguration {
     configuration.model.context = try model["context"].optional?.int(in: 64...1_048_576)
     if let kv = model["kv"].optional {
       configuration.model.kv = try kv.string()
-      guard ["f16", "f32"].contains(configuration.model.kv) else { throw kv.error("is not a storage of keys and values", expected: "\"f16\" or \"f32\"") }
+      guard let name = configuration.model.kv, ["q8", "f16", "f32"].contains(name) else {
+        throw kv.error("is not a storage of keys and values", expected: "\"q8\", \"f16\" or \"f32\"")
+      }
     }
 
     let memory = root["memory"]
-    try memory.allow(["kv_mb"])
-    configuration.memory.kvBytes = try memory["kv_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 1...1_048_576) << 20 }
+    try memory.allow(["limit_mb", "kv_mb"])
+    configuration.memory.limitBytes = try memory["limit_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 32...16_000_000) * 1_000_000 }
+    configuration.memory.kvBytes = try memory["kv_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 1...1_000_000) * 1_000_000 }
 
     let limits = root["limits"]
     try limits.allow(["payload_kb", "input_kb", "labels", "fields", "queue_jobs", "queue_mb", "in_flight"])
@@ -78,7 +81,7 @@ extension AgentConfiguration {
     if let labels = limits["labels"].optional { configuration.limits.job.labels = try labels.int(in: 2...10_000) }
     if let fields = limits["fields"].optional { configuration.limits.job.fields = try fields.int(in: 1...1000) }
     if let jobs = limits["queue_jobs"].optional { configuration.limits.queueJobs = try jobs.int(in: 1...1_000_000) }
-    if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) << 20 }
+    if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) * 1_000_000 }
     if let inFlight = limits["in_flight"].optional { configuration.limits.inFlight = try inFlight.int(in: 1...1000) }
 
     let journal = root["journal"]

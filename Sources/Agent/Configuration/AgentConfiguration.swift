@@ -69,13 +69,15 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var threads: Int?
     /// Tokens; nil: what the model was made for, as far as the memory limit allows.
     public var context: Int?
-    /// Storage of keys and values, `f16` or `f32`.
-    public var kv = "f16"
+    /// Storage of keys and values, `q8`, `f16` or `f32`; nil: `q8` under a memory limit, else `f16`.
+    public var kv: String?
 
     public init() {}
   }
 
   public struct Memory: Sendable, Equatable {
+    /// Bytes that the whole agent may take, page cache included; nil: no limit.
+    public var limitBytes: Int?
     /// Bytes for keys and values of all running jobs together; nil: what one job at full context needs.
     public var kvBytes: Int?
 
@@ -89,7 +91,7 @@ public struct AgentConfiguration: Sendable, Equatable {
     /// Jobs that wait or run, and finished ones whose result the broker does not have yet.
     public var queueJobs = 10_000
     /// Payload bytes of those.
-    public var queueBytes = 64 << 20
+    public var queueBytes = 64_000_000
     /// Results on their way to the broker at the same time.
     public var inFlight = 20
 

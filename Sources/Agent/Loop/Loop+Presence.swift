@@ -53,12 +53,21 @@ extension Loop {
   }
 
   func health(_ now: Int) -> JSON {
-    [
+    var health: JSON.Object = [
       "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(waiting.count + running.count),
       "queue_bytes": .number(waiting.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
       "done": .number(counters.done), "failed": .number(counters.failed), "refused": .number(counters.refused),
       "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "average_run_ms": .number(Int(counters.averageRun)),
-      "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(residentBytes()),
+      "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(ProcessMemory.residentBytes),
+      "peak_rss_bytes": .number(ProcessMemory.peakResidentBytes),
     ]
+    // What the kernel holds against a limit, page cache and all.
+    if let group = ProcessMemory.group {
+      health["memory_limit_bytes"] = .number(group.limitBytes)
+      health["memory_bytes"] = .number(group.currentBytes)
+      if let peak = group.peakBytes { health["memory_peak_bytes"] = .number(peak) }
+      if let refaults = group.refaults { health["pages_read_again"] = .number(refaults) }
+    }
+    return .object(health)
   }
 }

@@ -1,3 +1,4 @@
+import Basics
 import Glibc
 
 /// Times. Deadlines count on the clock that runs since boot, asleep or not, because gateways start with wrong wall clocks.

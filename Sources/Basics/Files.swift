@@ -1,8 +1,7 @@
-import Basics
 import Glibc
 
 /// The bytes of a regular file, at most `limit` of them.
-func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
+public func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UInt8] {
   let file = open(path, O_RDONLY | O_CLOEXEC)
   guard file >= 0 else { throw SternaError(.io, "cannot be opened", at: path, cause: String(cString: strerror(errno))) }
   defer { close(file) }

@@ -1,0 +1,96 @@
+import Basics
+import ModelFile
+
+/// Where a model's memory goes, decided before any of it is taken.
+///
+/// Nothing in Sterna grows with load: each part has a size, the sizes add up, and what does not fit under the limit is refused with this table.
+public struct MemoryPlan: Sendable {
+  public struct Entry: Sendable, Equatable {
+    public let name: String
+    public let bytes: Int
+    /// What decides the size.
+    public let reason: String
+
+    public init(_ name: String, _ bytes: Int, _ reason: String) {
+      self.name = name
+      self.bytes = bytes
+      self.reason = reason
+    }
+  }
+
+  public private(set) var entries: [Entry] = []
+  public let limit: Int?
+  /// Tokens that run through the blocks together.
+  let batchTokens: Int
+  /// Bytes for keys and values of all sequences.
+  let kvBudget: Int
+  /// Bytes for rows of the embedding, and as many for those of a head of its own; nil: both are used where they are mapped.
+  let rowCacheBytes: Int?
+
+  public var total: Int { entries.reduce(0) { $0 + $1.bytes } }
+
+  /// The program itself with its libraries, stacks and small objects: measured as what an agent holds besides all that is counted here.
+  private static let runtimeBytes = 20_000_000
+  private static let rowCache = (least: 2_000_000, most: 16_000_000)
+
+  /// - Throws: `memoryLimit` with the table when the parts do not fit.
+  init(_ packed: PackedModel, _ options: ModelOptions, contextLength: Int) throws(SternaError) {
+    let c = packed.configuration
+    let layout = KVLayout(c, options.kv)
+    let tables = [packed.weights.embedding, packed.weights.head].compactMap { $0 }
+    let tableBytes = tables.reduce(0) { $0 + $1.bytes }
+    let tokenizer = packed.section("sterna.tokenizer")?.count ?? 0
+    let body = packed.fileBytes - tableBytes - tokenizer
+    let context = layout.bytes(contextLength)
+    limit = options.memoryLimit
+
+    func plan(batch: Int, cache: Int?, kv: Int) -> [Entry] {
+      var entries = [
+        Entry("weights", body, "mapped; every pass reads them"),
+        cache.map { Entry("embedding and head", $0 * tables.count + options.threads * (HeadStream.sliceBytes + 8192), "rows in use; the rest stays on disk") }
+          ?? Entry("embedding and head", tableBytes, "mapped"),
+        Entry("keys and values", kv, "\(kv / max(1, layout.bytesPerToken)) tokens in \(options.kv.rawValue)"),
+        Entry(
+          "working memory", Workspace.bytes(c, tokens: batch, contextLength: contextLength, workers: options.threads, layout: layout),
+          "\(batch) tokens at once, \(options.threads) threads"),
+        Entry("tokenizer", tokenizer, "mapped"),
+        Entry("program", Self.runtimeBytes, "code, libraries, stacks"),
+      ]
+      entries += options.reserved
+      return entries
+    }
+    let batch = min(options.batchTokens, contextLength)
+    guard let limit else {
+      batchTokens = batch
+      kvBudget = options.kvBudgetBytes ?? 2 * context
+      rowCacheBytes = nil
+      entries = plan(batch: batch, cache: nil, kv: kvBudget)
+      return
+    }
+
+    // What is fastest first: tables in memory, room for two contexts, wide batches.
+    let budgets = options.kvBudgetBytes.map { [$0] } ?? [2 * context, context]
+    for (mapped, narrowing) in [(true, 1), (false, 1), (false, 2), (false, 4)] {
+      for kv in budgets {
+        let tokens = max(1, batch / narrowing)
+        let without = plan(batch: tokens, cache: mapped ? nil : 0, kv: kv).reduce(0) { $0 + $1.bytes }
+        let cache = mapped ? nil : min(Self.rowCache.most, (limit - without) / tables.count)
+        guard cache.map({ $0 >= Self.rowCache.least }) ?? (without <= limit) else { continue }
+        (batchTokens, kvBudget, rowCacheBytes) = (tokens, kv, cache)
+        entries = plan(batch: tokens, cache: cache, kv: kv)
+        return
+      }
+    }
+    let least = plan(batch: max(1, batch / 4), cache: Self.rowCache.least, kv: budgets.last ?? context)
+    throw SternaError(
+      .memoryLimit, "the model does not fit under the memory limit", expected: "at most \(megabytes(limit))",
+      found: "\(megabytes(least.reduce(0) { $0 + $1.bytes })): " + least.map { "\($0.name) \(megabytes($0.bytes))" }.joined(separator: ", "),
+      remedy: "a higher limit, a shorter context, a smaller layout (pack --layout small) or a smaller model")
+  }
+}
+
+/// `418.8 MB`, in millions of bytes.
+private func megabytes(_ bytes: Int) -> String {
+  let tenths = (bytes + 50_000) / 100_000
+  return "\(tenths / 10).\(tenths % 10) MB"
+}

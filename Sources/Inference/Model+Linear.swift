@@ -1,0 +1,135 @@
+import CTernary
+import ModelFile
+
+// Linears, exactly as trained: int8 activations, int32 products, scales. Linears with the same input share its quantisation and one round of the
+// threads. A round's pieces are runs of row blocks, each a linear stream of weights; each piece is finished, floats and all, while it is in the cache.
+
+extension Model {
+  /// output = input · matrixᵀ for every row.
+  ///
+  /// - Parameter divisor: see `norm`; for a norm that belongs to the linear.
+  func project(_ tokens: Int, _ input: Rows, _ matrix: TernaryMatrix, over divisor: Int? = nil, into output: Rows) {
+    quantize(tokens, input, for: matrix, over: divisor)
+    let pieces = self.pieces(matrix.rowBlocks)
+    threads.parallel(pieces, work: work(tokens, matrix)) { piece, _ in
+      multiply(tokens, matrix, matrix.rowBlocks * piece / pieces..<matrix.rowBlocks * (piece + 1) / pieces, into: output)
+    }
+  }
+
+  func projectQueriesKeysValues(_ tokens: Int, _ block: BlockWeights) {
+    if block.query.inputNorm != nil {
+      project(tokens, work.h, block.query, into: work.query)
+      project(tokens, work.h, block.key, into: work.key)
+      project(tokens, work.h, block.value, into: work.value)
+      return
+    }
+    quantize(tokens, work.h, for: block.query)
+    let query = block.query.rowBlocks
+    let key = block.key.rowBlocks
+    let all = query + key + block.value.rowBlocks
+    let pieces = self.pieces(all)
+    threads.parallel(pieces, work: work(tokens, block.query) * all / query) { piece, _ in
+      let range = all * piece / pieces..<all * (piece + 1) / pieces
+      multiply(tokens, block.query, range.clamped(to: 0..<query), into: work.query)
+      multiply(tokens, block.key, range.clamped(to: query..<query + key).shifted(by: -query), into: work.key)
+      multiply(tokens, block.value, range.clamped(to: query + key..<all).shifted(by: -query - key), into: work.value)
+    }
+  }
+
+  /// gate = activation(gate) * up
+  func projectGateAndUp(_ tokens: Int, _ block: BlockWeights) {
+    let function = configuration.activation == .silu ? kernels.silu_mul : kernels.relu2_mul
+    if block.gate.inputNorm != nil {
+      project(tokens, work.h, block.gate, into: work.gate)
+      project(tokens, work.h, block.up, into: work.up)
+      threads.parallel(tokens, work: tokens * block.gate.rows * 8) { row, _ in function(work.gate[row], work.up[row], work.gate[row], block.gate.rows) }
+      return
+    }
+    quantize(tokens, work.h, for: block.gate)
+    let blocks = block.gate.rowBlocks
+    let pieces = self.pieces(blocks)
+    threads.parallel(pieces, work: 2 * work(tokens, block.gate)) { piece, _ in
+      let range = blocks * piece / pieces..<blocks * (piece + 1) / pieces
+      multiply(tokens, block.gate, range, into: work.gate)
+      multiply(tokens, block.up, range, into: work.up)
+      let first = range.lowerBound * 16
+      let count = min(range.upperBound * 16, block.gate.rows) - first
+      for row in 0..<tokens { function(work.gate[row] + first, work.up[row] + first, work.gate[row] + first, count) }
+    }
+  }
+
+  /// Enough pieces that a thread which lost its core for a while does not hold up the others.
+  private func pieces(_ rowBlocks: Int) -> Int { threads.count == 1 ? 1 : min(rowBlocks, threads.count * 4) }
+
+  /// Multiply-adds of int8 count an eighth.
+  private func work(_ tokens: Int, _ matrix: TernaryMatrix) -> Int { tokens * matrix.rows * matrix.columns / 8 }
+
+  /// The input in int8 as the matrix takes it, in `work.quantized`; behind the matrix's own norm where it has one.
+  private func quantize(_ tokens: Int, _ input: Rows, for matrix: TernaryMatrix, over divisor: Int? = nil) {
+    let quantized = work.quantized
+    let groups = matrix.isGrouped ? matrix.columns / 128 : 1
+    threads.parallel(tokens, work: tokens * matrix.columns * 4) { row, _ in
+      var source = UnsafePointer(input[row])
+      if let weight = matrix.inputNorm, let epsilon = configuration.linearNormEpsilon {
+        kernels.rms_norm(source, weight.pointer, work.normed[row], matrix.columns, divisor ?? matrix.columns, epsilon)
+        source = UnsafePointer(work.normed[row])
+      }
+      let values = quantized.values + row * quantized.stride
+      if matrix.isGrouped {
+        kernels.quantize_groups(source, values, matrix.columns, matrix.layout.groupStride, quantized.sums + row * groups, quantized.scales + row * groups)
+      } else {
+        quantized.sums[row] = kernels.quantize(source, values, matrix.columns, matrix.paddedColumns, quantized.scales + row)
+      }
+    }
+  }
+
+  /// Some row blocks of output = quantized · matrixᵀ. Rows of `output` may be written up to a whole block.
+  private func multiply(_ tokens: Int, _ matrix: TernaryMatrix, _ blocks: Range<Int>, into output: Rows) {
+    guard !blocks.isEmpty else { return }
+    let quantized = work.quantized
+    let codes = matrix.codes + blocks.lowerBound * matrix.blockBytes
+    let out = output[0] + blocks.lowerBound * 16
+    if case .groups(let scales) = matrix.scale {
+      let groups = matrix.columns / 128
+      let multiply = matrix.layout == .fast ? kernels.fast_grouped : kernels.small_grouped
+      multiply(
+        codes, scales.pointer + blocks.lowerBound * groups * 16, blocks.count, groups, quantized.values, quantized.stride, quantized.sums,
+        quantized.scales, tokens, out, output.stride)
+      return
+    }
+    // The kernel writes int32 where the floats will be: both have four bytes.
+    let integers = UnsafeMutableRawPointer(out).assumingMemoryBound(to: Int32.self)
+    let multiply = matrix.layout == .fast ? kernels.fast_matmul : kernels.small_matmul
+    multiply(
+      codes, blocks.count, matrix.paddedColumns, quantized.values, quantized.stride, quantized.sums, tokens, integers, output.stride)
+    for row in 0..<tokens {
+      let start = UnsafeMutableRawPointer(out + row * output.stride)
+      switch matrix.scale {
+      case .tensor(let scale): dequantize(start, blocks.count, scale / quantized.scales[row])
+      case .rows(let scales): dequantize(start, blocks.count, 1 / quantized.scales[row], scales.pointer + blocks.lowerBound * 16)
+      case .groups: break
+      }
+    }
+  }
+
+  /// int32 to float32 in place, 16 at a time, times a factor, and a factor for each row where there are such.
+  private func dequantize(_ start: UnsafeMutableRawPointer, _ blocks: Int, _ factor: Float, _ rows: UnsafePointer<Float>? = nil) {
+    for block in 0..<blocks {
+      let at = start + block * 64
+      var floats = SIMD16<Float>(at.loadUnaligned(as: SIMD16<Int32>.self)) * factor
+      if let rows { floats *= UnsafeRawPointer(rows + block * 16).loadUnaligned(as: SIMD16<Float>.self) }
+      at.storeBytes(of: floats, as: SIMD16<Float>.self)
+    }
+  }
+}
+
+extension TernaryMatrix {
+  /// Blocks of 16 rows.
+  var rowBlocks: Int { (rows + 15) / 16 }
+  /// Bytes of a block.
+  var blockBytes: Int { paddedColumns / layout.unitColumns * 64 }
+}
+
+extension Range<Int> {
+  fileprivate func shifted(by offset: Int) -> Range { lowerBound + offset..<upperBound + offset }
+}

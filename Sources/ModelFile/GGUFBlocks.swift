@@ -1,0 +1,79 @@
+/// Values of GGUF's float and block types as float32, by their definitions: factors are multiplied in the order in which they are written
+/// there, so that the result is that of the reference implementations to the last bit. Blocks are little-endian and have no alignment.
+enum GGUFBlocks {
+  /// The types that `floats` reads.
+  static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q4_K, .q4_0, .iq4_nl]
+
+  /// The values of some blocks. Requires: a type of `types`; `from` holds `count` blocks; `out` has room for their values.
+  static func floats(_ type: GGUFTensorType, from: UnsafeRawPointer, blocks count: Int, into out: UnsafeMutablePointer<Float>) {
+    let (values, bytes) = type.block
+    switch type {
+    case .f32: for i in 0..<count { out[i] = Float(bitPattern: UInt32(littleEndian: from.loadUnaligned(fromByteOffset: 4 * i, as: UInt32.self))) }
+    case .f16: for i in 0..<count { out[i] = half(from + 2 * i) }
+    case .bf16: for i in 0..<count { out[i] = Float(bitPattern: UInt32(UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))) << 16) }
+    case .q8_0: for i in 0..<count { q8_0(from + i * bytes, out + i * values) }
+    case .q6_K: for i in 0..<count { q6_K(from + i * bytes, out + i * values) }
+    case .q4_K: for i in 0..<count { q4_K(from + i * bytes, out + i * values) }
+    case .q4_0: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float($0) - 8 } }
+    case .iq4_nl: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float(iq4Values[$0]) } }
+    default: out.update(repeating: .nan, count: count * values)  // refused by whoever asks for finite values
+    }
+  }
+
+  private static let iq4Values: [Int8] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+
+  static func half(_ p: UnsafeRawPointer) -> Float { Float(Float16(bitPattern: UInt16(littleEndian: p.loadUnaligned(as: UInt16.self)))) }
+
+  private static func byte(_ p: UnsafeRawPointer, _ at: Int) -> Int { Int(p.load(fromByteOffset: at, as: UInt8.self)) }
+
+  /// 32 values: half d, 32 signed bytes; value = d * q.
+  private static func q8_0(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
+    let d = half(p)
+    for i in 0..<32 { out[i] = d * Float(p.load(fromByteOffset: 2 + i, as: Int8.self)) }
+  }
+
+  /// 32 values: half d, 16 bytes whose low halves are the first 16 values and whose high halves are the others; value = d * value(code).
+  private static func nibbles(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>, value: (Int) -> Float) {
+    let d = half(p)
+    for i in 0..<16 {
+      out[i] = d * value(byte(p, 2 + i) & 15)
+      out[16 + i] = d * value(byte(p, 2 + i) >> 4)
+    }
+  }
+
+  /// 256 values: 128 bytes of low halves, 64 bytes of 2 high bits, 16 signed scales, half d; value = d * scale * (code - 32), one scale for
+  /// 16 values. Each half of 128 values: low bytes l and 32 + l hold values l, 32 + l in their low and 64 + l, 96 + l in their high halves.
+  private static func q6_K(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
+    let d = half(p + 208)
+    for i in 0..<256 {
+      let (part, within) = (i / 128, i % 128)
+      let (quarter, l) = (within / 32, within % 32)
+      let low = byte(p, part * 64 + quarter % 2 * 32 + l) >> (quarter / 2 * 4) & 15
+      let high = byte(p, 128 + part * 32 + l) >> (quarter * 2) & 3
+      let scale = Float(p.load(fromByteOffset: 192 + i / 16, as: Int8.self))
+      out[i] = d * scale * Float((high << 4 | low) - 32)
+    }
+  }
+
+  /// 256 values: half d and half m, 12 bytes with 8 scales and 8 minima of 6 bits, 128 bytes of codes; value = d * scale * code - m * minimum,
+  /// one of each for 32 values. Byte 32j + l holds values 64j + l and 64j + 32 + l.
+  private static func q4_K(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
+    let (d, m) = (half(p), half(p + 2))
+    for part in 0..<8 {
+      let scale: Int
+      let minimum: Int
+      if part < 4 {
+        scale = byte(p, 4 + part) & 63
+        minimum = byte(p, 8 + part) & 63
+      } else {
+        scale = byte(p, 8 + part) & 15 | (byte(p, part) >> 6) << 4
+        minimum = byte(p, 8 + part) >> 4 | (byte(p, 4 + part) >> 6) << 4
+      }
+      let (factor, offset) = (d * Float(scale), m * Float(minimum))
+      for l in 0..<32 {
+        let code = byte(p, 16 + part / 2 * 32 + l) >> (part % 2 * 4) & 15
+        out[part * 32 + l] = factor * Float(code) - offset
+      }
+    }
+  }
+}
