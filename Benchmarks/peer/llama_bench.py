@@ -16,6 +16,7 @@ import time
 
 try:
     import llama_cpp as llama
+    import numpy as np
 except ImportError:
     sys.exit("llama_bench.py: llama-cpp-python is missing: CMAKE_ARGS=-DGGML_NATIVE=ON pip install -r Benchmarks/peer/requirements.txt")
 
@@ -53,9 +54,7 @@ class Engine:
 
     def best(self) -> int:
         """The token with the largest logit."""
-        logits = llama.llama_get_logits_ith(self.context, -1)
-        values = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float * self.size)).contents
-        return max(range(self.size), key=values.__getitem__)
+        return int(np.ctypeslib.as_array(llama.llama_get_logits_ith(self.context, -1), (self.size,)).argmax())
 
     def clear(self):
         llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
@@ -63,7 +62,7 @@ class Engine:
 
 @llama.llama_log_callback
 def quiet(level, text, data):
-    if level >= 4:  # errors
+    if level == 4:  # errors; 5 goes on with the line before
         sys.stderr.write(text.decode(errors="replace"))
 
 
