@@ -38,6 +38,14 @@ public final class Model {
         .unsupported, "the context is longer than the model was made for", expected: "at most \(configuration.contextLength) tokens",
         found: "\(context)")
     }
+    // Kernels for scales by group take activations by group: who quantises them by token has no room for these.
+    for (i, block) in packed.weights.blocks.enumerated() where !configuration.groupsActivations {
+      guard ![block.query, block.key, block.value, block.output, block.gate, block.up, block.down].contains(where: \.isGrouped) else {
+        throw SternaError(
+          .badFile, "says nothing of groups, but there is a matrix with scales by group", at: "\(packed.path): key sterna.groups_activations", expected: "true",
+          found: "block \(i)")
+      }
+    }
     guard let kernels = ct_select(options.kernel) else {
       throw SternaError(.unsupported, "this machine cannot run the kernel \(options.kernel ?? "scalar")", remedy: "leave the choice to Sterna")
     }

@@ -55,7 +55,7 @@ final class Workspace {
     up = Rows(tokens: tokens, width: c.feedForwardSize)
     normed = Rows(tokens: c.linearNormEpsilon == nil ? 0 : tokens, width: widest)
     delta = Rows(tokens: tokens, width: c.hiddenSize)
-    quantized = QuantizedRows(tokens: tokens, columns: widest, groups: c.groupsActivations ? widest / 128 : 1)
+    quantized = QuantizedRows(tokens: tokens, columns: widest, groups: c.groupsActivations ? max(1, widest / 128) : 1)
     attentionScratch = (0..<workers).map { _ in
       AttentionScratch(queries: Self.queriesTogether(c, layout), contextLength: contextLength, layout: layout)
     }
