@@ -30,8 +30,8 @@ public struct MemoryPlan: Sendable {
   public var total: Int { entries.reduce(0) { $0 + $1.bytes } }
 
   /// The program itself with its libraries, stacks and small objects: measured as what an agent holds besides all that is counted here.
-  private static let runtimeBytes = 20_000_000
-  private static let rowCache = (least: 2_000_000, most: 16_000_000)
+  private static let runtimeBytes = 40_000_000
+  private static let rowCache = (least: 1_000_000, most: 8_000_000)
 
   /// - Throws: `memoryLimit` with the table when the parts do not fit.
   init(_ packed: PackedModel, _ options: ModelOptions, contextLength: Int) throws(SternaError) {
@@ -70,7 +70,7 @@ public struct MemoryPlan: Sendable {
 
     // What is fastest first: tables in memory, room for two contexts, wide batches.
     let budgets = options.kvBudgetBytes.map { [$0] } ?? [2 * context, context]
-    for (mapped, narrowing) in [(true, 1), (false, 1), (false, 2), (false, 4)] {
+    for (mapped, narrowing) in [(true, 1), (false, 2), (false, 4)] {
       for kv in budgets {
         let tokens = max(1, batch / narrowing)
         let without = plan(batch: tokens, cache: mapped ? nil : 0, kv: kv).reduce(0) { $0 + $1.bytes }
