@@ -20,12 +20,16 @@ final class Workspace {
   let gate: Rows
   /// [tokens, feedForward]
   let up: Rows
-  /// Input of a linear behind its own norm (`use_rms_norm`). [tokens, widest input]
+  /// Input of a linear behind its own norm (`use_rms_norm`), or what its first int8 part leaves out. [tokens, widest input]
   let normed: Rows
   /// Output of a linear, to be added to the residual stream. [tokens, hidden]
   let delta: Rows
   /// Input of a linear in int8. [tokens, widest input]
   let quantized: QuantizedRows
+  /// Products of both parts of the tokens where activations are quantised by groups. [workers, 2 * tokens * groupedBlocks * 16]
+  let groupProducts: Rows
+  /// Row blocks that are multiplied at a time there.
+  static let groupedBlocks = 4
   /// [workers]
   let attentionScratch: [AttentionScratch]
   /// A hidden state as the head's kernels take it.
@@ -53,9 +57,10 @@ final class Workspace {
     attention = Rows(tokens: tokens, width: c.querySize)
     gate = Rows(tokens: tokens, width: c.feedForwardSize)
     up = Rows(tokens: tokens, width: c.feedForwardSize)
-    normed = Rows(tokens: c.linearNormEpsilon == nil ? 0 : tokens, width: widest)
+    normed = Rows(tokens: c.linearNormEpsilon == nil && !c.groupsActivations ? 0 : tokens, width: widest)
     delta = Rows(tokens: tokens, width: c.hiddenSize)
-    quantized = QuantizedRows(tokens: tokens, columns: widest, groups: c.groupsActivations ? max(1, widest / 128) : 1)
+    groupProducts = Rows(tokens: c.groupsActivations ? workers : 0, width: 2 * tokens * Self.groupedBlocks * 16)
+    quantized = QuantizedRows(tokens: c.groupsActivations ? 2 * tokens : tokens, columns: widest, groups: c.groupsActivations ? max(1, widest / 128) : 1)
     attentionScratch = (0..<workers).map { _ in
       AttentionScratch(queries: Self.queriesTogether(c, layout), contextLength: contextLength, layout: layout)
     }
@@ -71,9 +76,10 @@ final class Workspace {
   /// What a workspace of these sizes takes.
   static func bytes(_ c: ModelConfiguration, tokens: Int, contextLength: Int, workers: Int, layout: KVLayout) -> Int {
     let widest = max(c.hiddenSize, c.querySize, c.feedForwardSize)
-    let normed = c.linearNormEpsilon == nil ? 0 : widest
+    let normed = c.linearNormEpsilon == nil && !c.groupsActivations ? 0 : widest
     let floats = 3 * c.hiddenSize + 2 * c.querySize + 2 * c.kvSize + 2 * c.feedForwardSize + normed
     let scratch = queriesTogether(c, layout) * (contextLength * (layout.format == .q8 ? 6 : 4) + layout.paddedHead * 6) + contextLength * 4
-    return tokens * (floats * 4 + widest * 9 / 8) + workers * scratch + contextLength * c.headSize * 4
+    let grouped = c.groupsActivations ? tokens * (widest * 5 / 4 + workers * groupedBlocks * 128) : 0
+    return grouped + tokens * (floats * 4 + widest * 9 / 8) + workers * scratch + contextLength * c.headSize * 4
   }
 }
