@@ -8,12 +8,8 @@
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-#if CT_AVX_VNNI
-enum { ct_few = 4, ct_tile_tokens = 6, ct_tile_blocks = 1 };
-#else
-enum { ct_few = 4, ct_tile_tokens = 4, ct_tile_blocks = 1 };
-#endif
-enum { ct_fold_steps = 64 };
+/* With four tokens 16 registers no longer hold sums and codes of a whole unit. */
+enum { ct_few = 3, ct_tile_tokens = CT_AVX_VNNI ? 6 : 4, ct_tile_blocks = 1, ct_fold_steps = 64 };
 
 /* Four activations in every lane. */
 CT_INLINE __m256i four(const int8_t *x) {
@@ -68,24 +64,24 @@ CT_INLINE __m256i minus(int32_t x_sum) { return _mm256_set1_epi32((int32_t)(0u -
 
 // MARK: few tokens
 
-/* One block of 16 rows times `count` tokens (a constant, at most 4). */
+/* One block of 16 rows times `count` tokens (a constant, at most 3). */
 CT_INLINE void few_times(const bool small, const int count, const uint8_t *weights, size_t units, const int8_t *x, size_t x_stride,
                          const int32_t *x_sums, int32_t *out, size_t out_stride) {
   const int planes = small ? 5 : 4, unit_columns = 4 * planes;
   const bool scaled = CT_AVX_VNNI && small && count == 1;
   const int parts = scaled ? planes : 1;
   const size_t fold_units = CT_AVX_VNNI ? SIZE_MAX : ct_fold_steps / (unsigned)planes;
-  __m256i totals[4][2];
+  __m256i totals[ct_few][2];
   UNROLL for (int c = 0; c < count; c++) totals[c][0] = totals[c][1] = minus(x_sums[c]);
   while (units > 0) {
     size_t left = units < fold_units ? units : fold_units;
     units -= left;
-    __m256i sums[4][2][5];
+    __m256i sums[ct_few][2][5];
     UNROLL for (int c = 0; c < count; c++) {
       UNROLL for (int i = 0; i < parts; i++) sums[c][0][i] = sums[c][1][i] = _mm256_setzero_si256();
     }
     for (; left > 0; left--, weights += ct_unit_bytes, x += unit_columns) {
-      _mm_prefetch((const char *)weights + 4096, _MM_HINT_T0);  // past the end it does nothing
+      _mm_prefetch((const char *)weights + 4096, _MM_HINT_T1);  // past the end it does nothing
       UNROLL for (int half = 0; half < 2; half++) {
         __m256i plane[5];
         decode(small, scaled, _mm256_load_si256((const __m256i *)(weights + 32 * half)), plane);
@@ -181,12 +177,12 @@ static const tile_function tile_functions[ct_tile_blocks + 1][ct_tile_tokens + 1
   },
 };
 
-FEW_OF(fast, false, 1) FEW_OF(fast, false, 2) FEW_OF(fast, false, 3) FEW_OF(fast, false, 4)
-FEW_OF(small, true, 1) FEW_OF(small, true, 2) FEW_OF(small, true, 3) FEW_OF(small, true, 4)
+FEW_OF(fast, false, 1) FEW_OF(fast, false, 2) FEW_OF(fast, false, 3)
+FEW_OF(small, true, 1) FEW_OF(small, true, 2) FEW_OF(small, true, 3)
 
 static const few_function few_functions[2][ct_few + 1] = {
-  {NULL, few_fast_1, few_fast_2, few_fast_3, few_fast_4},
-  {NULL, few_small_1, few_small_2, few_small_3, few_small_4},
+  {NULL, few_fast_1, few_fast_2, few_fast_3},
+  {NULL, few_small_1, few_small_2, few_small_3},
 };
 
 #include "ct_matmul_body.h"

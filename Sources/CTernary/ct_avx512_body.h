@@ -114,7 +114,7 @@ CT_INLINE void few_times(const bool small, const int count, const uint8_t *weigh
     }
     struct digits next = digits_of(small, weights);
     for (; steps > 0; steps--, weights += ct_unit_bytes, x += unit_columns) {
-      _mm_prefetch((const char *)weights + 4096, _MM_HINT_T0);  // past the end it does nothing
+      _mm_prefetch((const char *)weights + 4096, _MM_HINT_T1);  // past the end it does nothing
       __m512i plane[5];
       decode(small, scaled, next, plane);
       // The next unit is begun before the products of this one, or it would wait behind them: 30 % of one token in the small layout. The empty
