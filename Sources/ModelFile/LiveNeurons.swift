@@ -109,6 +109,21 @@ extension ScaleKind {
 }
 
 extension TernaryRows {
+  /// The same matrix with its scales repeated for every group of 128 columns; itself where its one scale has no exact half-precision value.
+  func byGroups(columns: Int) -> TernaryRows {
+    guard scaleKind != .groups else { return self }
+    if case .tensor(let scale) = scale, Float(Float16(scale)) != scale { return self }
+    let groups = columns / 128
+    return TernaryRows(scale: .groups) { (range, weights, scales) throws(SternaError) in
+      // Rows' scales come to the front of the room for all, and are spread from the last row on.
+      try self.read(range, weights, scales)
+      for row in (0..<range.count).reversed() {
+        let scale = if case .tensor(let scale) = self.scale { scale } else { scales[row] }
+        (scales + row * groups).update(repeating: scale, count: groups)
+      }
+    }
+  }
+
   /// The matrix of some of the rows.
   /// - Parameter total: rows there are.
   func keeping(rows kept: [Int], of total: Int, columns: Int) -> TernaryRows {

@@ -20,7 +20,8 @@ struct StoragePlan {
       guard matrix.scaleKind != .groups || columns % 128 == 0 else {
         throw SternaError(.unsupported, "scales by group need a multiple of 128 columns", at: "tensor \(planned.name)", found: "\(columns) columns")
       }
-      matrices[planned.part] = matrix
+      // Activations are quantised by groups where the weights have scales by groups: a coarser scale is that of each of its groups.
+      matrices[planned.part] = configuration.groupsActivations && columns % 128 == 0 ? matrix.byGroups(columns: columns) : matrix
       weights += rows * columns
     }
     self.matrices = matrices

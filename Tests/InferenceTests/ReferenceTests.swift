@@ -45,4 +45,17 @@ import Testing
     let candidates: [Int32] = [319, 0, 5, 5, 77]
     #expect(try model.logits(hidden, row: 2, of: candidates) == candidates.map { all[Int($0)] })
   }
+
+  /// Trained with float activations: two int8 parts leave nothing to flip, so all prompts agree closely, in both layouts.
+  @Test(arguments: [TernaryMatrix.Layout.fast, .small]) func scalesAndActivationsByGroup(layout: TernaryMatrix.Layout) throws {
+    let packed = try packed("qwen3-group-ternary", layout: layout)
+    let narrow = try model(packed)
+    for item in try ReferenceCase.all("qwen3-group-ternary") {
+      let hidden = try narrow.run(item.ids)
+      for (position, want) in item.logits { #expect(relativeError(try narrow.logits(hidden, row: position), want) < 1e-3) }
+      for (threads, batch, kernel) in [(3, 7, nil), (1, 1, nil), (2, 128, "scalar")] {
+        #expect(try model(packed, threads: threads, batchTokens: batch, kernel: kernel).run(item.ids).values == hidden.values)
+      }
+    }
+  }
 }
