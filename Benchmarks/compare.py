@@ -76,7 +76,7 @@ def bench_options(sterna: str) -> str:
 
 
 def rows(arguments) -> list[Row]:
-    bench = [arguments.sterna, "bench", arguments.model]
+    bench = [arguments.sterna, "bench", arguments.model, "--kv", "q8"]  # as the agent has it under a memory limit
     peer = [arguments.python, str(HERE / "peer/llama_bench.py"), arguments.peer]
     result = []
     for threads in arguments.threads:
