@@ -30,7 +30,7 @@ public struct MemoryPlan: Sendable {
   public var total: Int { entries.reduce(0) { $0 + $1.bytes } }
 
   /// The program itself with its libraries, stacks and small objects: measured as what an agent holds besides all that is counted here.
-  private static let runtimeBytes = 40_000_000
+  private static let runtimeBytes = 32_000_000
   private static let rowCache = (least: 1_000_000, most: 8_000_000)
 
   /// - Throws: `memoryLimit` with the table when the parts do not fit.
@@ -40,7 +40,7 @@ public struct MemoryPlan: Sendable {
     let tables = [packed.weights.embedding, packed.weights.head].compactMap { $0 }
     let tableBytes = tables.reduce(0) { $0 + $1.bytes }
     let tokenizer = packed.section("sterna.tokenizer")?.count ?? 0
-    let body = packed.fileBytes - tableBytes - tokenizer
+    let body = packed.bodyRange.count
     let context = layout.bytes(contextLength)
     limit = options.memoryLimit
 

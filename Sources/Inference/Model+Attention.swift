@@ -13,7 +13,7 @@ extension Model {
   /// Norms over heads where the model has them, then queries and keys to their positions, then keys and values into the cache in its own format.
   func rotateAndStore(_ tokens: Int, _ block: BlockWeights, _ index: Int) {
     let c = configuration
-    threads.parallel(tokens, work: tokens * c.querySize * 4) { row, _ in
+    threads.parallel(tokens, work: tokens * c.querySize * 4) { row, worker in
       let entry = work.batch[row]
       let cosines = rope.cosines.base + entry.position * rope.half
       let sines = rope.sines.base + entry.position * rope.half
@@ -27,19 +27,19 @@ extension Model {
         let key = work.key[row] + head * c.headSize
         if let norm = block.keyNorm { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(key, cosines, sines, rope.half)
-        store(key, entry.sequence, block: index, kind: 0, head: head, slot)
-        store(work.value[row] + head * c.headSize, entry.sequence, block: index, kind: 1, head: head, slot)
+        store(key, entry.sequence, block: index, kind: 0, head: head, slot, worker)
+        store(work.value[row] + head * c.headSize, entry.sequence, block: index, kind: 1, head: head, slot, worker)
       }
     }
   }
 
-  private func store(_ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, kind: Int, head: Int, _ slot: Int) {
+  private func store(_ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, kind: Int, head: Int, _ slot: Int, _ worker: Int) {
     let size = configuration.headSize
     let base = sequence.storage(block: block, kind: kind, head: head)
     switch options.kv {
     case .f32: base.assumingMemoryBound(to: Float.self).advanced(by: slot * size).update(from: values, count: size)
     case .f16: kernels.f32_to_f16(values, base.assumingMemoryBound(to: UInt16.self) + slot * size, size)
-    case .q8: storeQuantized(values, sequence, block: block, kind: kind, head: head, slot)
+    case .q8: storeQuantized(values, sequence, block: block, kind: kind, head: head, slot, work.attentionScratch[worker])
     }
   }
 
@@ -49,16 +49,15 @@ extension Model {
   /// however the tokens are divided into batches and sequences.
   func attend(_ tokens: Int, block: Int) {
     let c = configuration
-    let positions = work.batch.reduce(0) { $0 + $1.position + 1 }
     if options.kv == .q8 {
-      threads.parallel(work.tiles.count * c.kvHeads, work: positions * c.querySize / 2) { task, worker in
+      threads.parallel(work.tiles.count * c.kvHeads, work: work.visiblePairs * c.querySize / 2) { task, worker in
         attendQuantized(work.tiles[task / c.kvHeads], block: block, kvHead: task % c.kvHeads, work.attentionScratch[worker])
       }
       return
     }
     let group = c.queryHeads / c.kvHeads
     let scaling = 1 / Float(c.headSize).squareRoot()
-    threads.parallel(tokens * c.kvHeads, work: positions * c.querySize * 2) { task, worker in
+    threads.parallel(tokens * c.kvHeads, work: work.visiblePairs * c.querySize * 2) { task, worker in
       let row = task / c.kvHeads
       let kvHead = task % c.kvHeads
       let entry = work.batch[row]

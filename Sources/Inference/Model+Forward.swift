@@ -73,6 +73,7 @@ extension Model {
   /// Divides the batch into runs of rows that follow each other in one sequence.
   private func findTiles() {
     work.tiles.removeAll(keepingCapacity: true)
+    work.visiblePairs = work.batch.reduce(0) { $0 + $1.position + 1 }
     let longest = max(1, Model.queriesTogether / (configuration.queryHeads / configuration.kvHeads))
     var first = 0
     while first < work.batch.count {

@@ -24,13 +24,15 @@ final class AttentionScratch: @unchecked Sendable {
   /// The keys of a short sequence, as kernels read them. [16 tokens, paddedHead]
   let keys: UnsafeMutablePointer<Int8>
   /// One head filled up to whole vectors. [paddedHead]
-  let padded: FloatBuffer
+  private let padded: FloatBuffer
+  /// One key or value in int8. [paddedHead]
+  let quantized: UnsafeMutablePointer<Int8>
 
   init(queries: Int, contextLength: Int, layout: KVLayout) {
     scores = Rows(tokens: queries, width: contextLength)
-    let quantized = layout.format == .q8
+    let isQuantized = layout.format == .q8
     let head = layout.paddedHead
-    weightStride = quantized ? scores.stride : 0
+    weightStride = isQuantized ? scores.stride : 0
     func allocate<T: FixedWidthInteger>(_ count: Int) -> UnsafeMutablePointer<T> {
       let raw = UnsafeMutableRawPointer.allocate(byteCount: max(64, count * MemoryLayout<T>.size), alignment: 64)
       let typed = raw.bindMemory(to: T.self, capacity: count)
@@ -44,6 +46,7 @@ final class AttentionScratch: @unchecked Sendable {
     sums = allocate(queries * head)
     keys = allocate(16 * head)
     padded = FloatBuffer(count: head)
+    self.quantized = allocate(head)
   }
 
   deinit {
@@ -51,6 +54,14 @@ final class AttentionScratch: @unchecked Sendable {
     prepared.deallocate()
     keys.deallocate()
     sums.deallocate()
+    quantized.deallocate()
+  }
+
+  /// A head as kernels take it: as it is where it is whole vectors, else a copy with zeros behind it.
+  func wholeVectors(_ values: UnsafePointer<Float>, _ headSize: Int) -> UnsafePointer<Float> {
+    guard headSize % 16 != 0 else { return values }
+    padded.base.update(from: values, count: headSize)
+    return UnsafePointer(padded.base)
   }
 }
 
@@ -64,32 +75,22 @@ extension Model {
   /// Queries that share a pass over the keys: what the kernels' registers hold.
   static let queriesTogether = 16
 
-  func storeQuantized(_ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, kind: Int, head: Int, _ slot: Int) {
+  /// Puts a key (`kind` 0) or value (1) of one head into its slot, in int8 with its scale.
+  func storeQuantized(
+    _ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, kind: Int, head: Int, _ slot: Int, _ scratch: AttentionScratch
+  ) {
     let layout = pool.layout
     let size = layout.paddedHead
     let base = sequence.storage(block: block, kind: kind, head: head).assumingMemoryBound(to: Int8.self)
     let scales = (sequence.storage + layout.scaleOffset(block: block, kind: kind, head: head, capacity: sequence.capacity))
       .assumingMemoryBound(to: Float.self)
-    withUnsafeTemporaryAllocation(byteCount: size * 5, alignment: 64) { memory in
-      guard let start = memory.baseAddress else { return }
-      let quantized = start.assumingMemoryBound(to: Int8.self)
-      var source = values
-      if size != layout.headSize {
-        let copy = (start + size).assumingMemoryBound(to: Float.self)
-        copy.initialize(from: values, count: layout.headSize)
-        (copy + layout.headSize).initialize(repeating: 0, count: size - layout.headSize)
-        source = UnsafePointer(copy)
-      }
-      scales[slot] = kernels.kv_quantize(source, quantized, size)
-      if kind == 0 {
-        if layout.groupsKeys(sequence.capacity) {
-          ct_key_store(quantized, base, slot, size)
-        } else {
-          (base + slot * size).update(from: quantized, count: size)
-        }
-      } else {
-        ct_value_store(quantized, base, slot, size)
-      }
+    scales[slot] = kernels.kv_quantize(scratch.wholeVectors(values, layout.headSize), scratch.quantized, size)
+    if kind == 1 {
+      ct_value_store(scratch.quantized, base, slot, size)
+    } else if layout.groupsKeys(sequence.capacity) {
+      ct_key_store(scratch.quantized, base, slot, size)
+    } else {
+      (base + slot * size).update(from: scratch.quantized, count: size)
     }
   }
 
@@ -104,11 +105,7 @@ extension Model {
     let end = work.batch[tile.first].position + tile.count
 
     for query in 0..<queries {
-      var source = UnsafePointer(work.query[tile.first + query / group] + (kvHead * group + query % group) * c.headSize)
-      if size != c.headSize {
-        scratch.padded.base.update(from: source, count: c.headSize)
-        source = UnsafePointer(scratch.padded.base)
-      }
+      let source = scratch.wholeVectors(work.query[tile.first + query / group] + (kvHead * group + query % group) * c.headSize, c.headSize)
       scratch.queryScales[query] = kernels.query_prepare(source, scratch.prepared + query * 2 * size, size) * scaling
     }
     gatherScores(queries, sequence, end, block, kvHead, scratch)

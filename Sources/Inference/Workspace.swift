@@ -38,6 +38,8 @@ final class Workspace {
   var batch: [Row] = []
   /// The batch again, in runs of rows that are attended to together.
   var tiles: [Model.Tile] = []
+  /// Pairs of a row and a position that it sees, over the batch: what attention costs.
+  var visiblePairs = 0
 
   struct Row {
     // Unowned: the steps of the running `forward` hold every sequence.

@@ -1,4 +1,5 @@
 import Basics
+import Inference
 
 /// The codes of job errors. Clients switch on them, so none is ever renamed.
 extension SternaError.Code {
@@ -52,11 +53,11 @@ extension SternaError.Code {
   /// Whether the same job, sent again later, may succeed.
   public var isRetryable: Bool {
     switch self {
-    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .internal: true
+    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .modelIO, .internal: true
     default: false
     }
   }
 
-  /// What clients are told: the table above, and `internal` for everything from the layers below.
-  public var forClients: SternaError.Code { httpStatus == 500 ? .internal : self }
+  /// What clients are told: the table above, `model_io`, and `internal` for everything else from the layers below.
+  public var forClients: SternaError.Code { httpStatus == 500 && self != .modelIO ? .internal : self }
 }

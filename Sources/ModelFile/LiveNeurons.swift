@@ -41,7 +41,7 @@ struct LiveNeurons {
 
   private static func clearZeroRows(of matrix: TernaryRows, columns: Int, in live: inout [Bool]) throws(SternaError) {
     let chunk = min(live.count, max(1, Packer.chunkValues / columns))
-    var buffer = RowBuffer(rows: chunk, columns: columns, matrix.scaleKind)
+    let buffer = RowBuffer(rows: chunk, columns: columns, matrix.scaleKind)
     for first in stride(from: 0, to: live.count, by: chunk) {
       let range = first..<min(first + chunk, live.count)
       try buffer.read(range, of: matrix)
@@ -94,7 +94,7 @@ struct RowBuffer: ~Copyable {
     scales.deallocate()
   }
 
-  mutating func read(_ range: Range<Int>, of matrix: TernaryRows) throws(SternaError) { try matrix.read(range, weights, scales) }
+  func read(_ range: Range<Int>, of matrix: TernaryRows) throws(SternaError) { try matrix.read(range, weights, scales) }
 }
 
 extension ScaleKind {
@@ -134,7 +134,7 @@ extension TernaryRows {
       // All rows are read, the last ones too: sources give pages back as they go.
       let end = range.upperBound < kept.count ? kept[range.upperBound] : total
       let step = min(64, end - kept[range.lowerBound])
-      var buffer = RowBuffer(rows: step, columns: columns, kind)
+      let buffer = RowBuffer(rows: step, columns: columns, kind)
       var next = range.lowerBound
       for first in stride(from: kept[range.lowerBound], to: end, by: step) {
         let part = first..<min(first + step, end)
@@ -156,7 +156,7 @@ extension TernaryRows {
     TernaryRows(scale: scale) { (range, weights, scales) throws(SternaError) in
       let step = min(64, range.count)
       guard step > 0 else { return }
-      var buffer = RowBuffer(rows: step, columns: total, .tensor)
+      let buffer = RowBuffer(rows: step, columns: total, .tensor)
       for first in stride(from: range.lowerBound, to: range.upperBound, by: step) {
         let part = first..<min(first + step, range.upperBound)
         let done = first - range.lowerBound

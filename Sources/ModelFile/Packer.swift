@@ -6,14 +6,20 @@ public struct PackOptions: Sendable {
   /// How the embedding, and a head of its own, are stored. Nil: in 8 bits, unless the whole table is so small that this saves nothing
   /// worth its rounding error.
   public var embedding: EmbeddingTable.Storage?
-  /// How ternary matrices are laid out. Nil: whichever suits their size.
+  /// How ternary matrices are laid out. Nil: `fast` where caches hold the whole body, else what `layoutOfBox` says.
   public var layout: TernaryMatrix.Layout?
+  /// The layout that this machine runs a large body faster in, told the bytes of the body in the fast one; nil: `small`.
+  public var layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)?
   /// For people; nil takes the source's name.
   public var name: String?
 
-  public init(embedding: EmbeddingTable.Storage? = nil, layout: TernaryMatrix.Layout? = nil, name: String? = nil) {
+  public init(
+    embedding: EmbeddingTable.Storage? = nil, layout: TernaryMatrix.Layout? = nil,
+    layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)? = nil, name: String? = nil
+  ) {
     self.embedding = embedding
     self.layout = layout
+    self.layoutOfBox = layoutOfBox
     self.name = name
   }
 }
@@ -178,7 +184,7 @@ public enum Packer {
     var encoder = TernaryEncoder(planned.name, plan.storage(planned.part), columns: columns)
     // Whole blocks of 16 rows: the layout of a matrix is that of its blocks, one behind the other.
     let chunk = min((rows + 15) / 16, max(1, chunkValues / columns / 16)) * 16
-    var buffer = RowBuffer(rows: chunk, columns: columns, matrix.scaleKind)
+    let buffer = RowBuffer(rows: chunk, columns: columns, matrix.scaleKind)
     for first in stride(from: 0, to: rows, by: chunk) {
       let range = first..<min(first + chunk, rows)
       try buffer.read(range, of: matrix)

@@ -26,15 +26,17 @@ struct StoragePlan {
     }
     self.matrices = matrices
     self.configuration = configuration
-    layout = options.layout ?? Self.layout(weights: weights)
+    layout = options.layout ?? Self.layout(fastBytes: weights / 4, options)
     table = options.embedding ?? Self.table(configuration)
     live = try LiveNeurons(configuration, matrices, progress: progress)
     stored = configuration.plan(live: live.counts)
   }
 
-  /// The layout when nobody chose one. Caches hold a small model, so arithmetic decides; a large one is bound by the memory's speed, and by
-  /// how much of it there is.
-  private static func layout(weights: Int) -> TernaryMatrix.Layout { weights / 4 > 64 << 20 ? .small : .fast }
+  /// The layout when nobody chose one. Caches hold a small model, so arithmetic decides; a large one is bound by the memory's speed, which
+  /// the machine knows.
+  private static func layout(fastBytes: Int, _ options: PackOptions) -> TernaryMatrix.Layout {
+    fastBytes > 64 << 20 ? options.layoutOfBox?(fastBytes) ?? .small : .fast
+  }
 
   /// The storage of embedding and head when nobody chose one: 8 bits, but float32 for a table up to a mebibyte, and half precision where
   /// rows are no whole number of blocks.

@@ -23,15 +23,22 @@ enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
+/// What `sterna doctor` would recommend for a large model, measured now; but memory decides first.
+private func fasterLayout(fastBytes: Int) -> TernaryMatrix.Layout {
+  guard fastBytes < sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 2 else { return .small }
+  let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+  return (try? BoxProbe(threads: [cores]).layout) ?? .small
+}
+
 /// How weights are stored in a packed file.
 struct StorageArguments: ParsableArguments {
   @Option(help: "How embedding and head are stored: f32, f16, q8, q6 or q4. (default: q8; f32 for a table under a megabyte)")
   var embedding: EmbeddingTable.Storage?
 
-  @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits) or auto.")
+  @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits), or auto: for a large model, measured on this machine.")
   var layout: LayoutChoice = .auto
 
-  var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout) }
+  var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout) }
 }
 
 /// How a hub folder or another engine's GGUF is packed; ignored for a file that is packed already.

@@ -155,5 +155,6 @@ import Testing
       ResultMessage.error(SternaError(.badField, "is missing", at: "labels", expected: "an array", found: "nothing")).compact
         == #"{"code":"bad_field","http":400,"message":"is missing; expected an array; found nothing","field":"labels","retryable":false}"#)
     #expect(ResultMessage.error(SternaError(.io, "no")).compact.contains(#""code":"internal","http":500"#))
+    #expect(ResultMessage.error(SternaError("model_io", "no")).compact.contains(#""code":"model_io","http":500"#))
   }
 }
