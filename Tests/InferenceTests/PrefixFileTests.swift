@@ -227,7 +227,9 @@ import Testing
       let path = folder + "/" + files(folder)[0]
       let good = try contents(path)
       let cache = newCache(model, folder)
-      for length in 0..<good.count + 40 where length != good.count {
+      // Every length around the joints of the file, and some of all others.
+      let joints = [0, 128, 128 + 4 * prompt.count, good.count - 32, good.count]
+      for length in 0..<good.count + 40 where length != good.count && (length % 97 == 0 || joints.contains { abs($0 - length) < 40 }) {
         try Data(good.prefix(length) + [UInt8](repeating: 0, count: max(0, length - good.count))).write(to: URL(fileURLWithPath: path))
         guard cache.find(job.tokens, prompt: prompt.count) == nil, files(folder).isEmpty else { Issue.record("\(length) of \(good.count)"); return }
       }
