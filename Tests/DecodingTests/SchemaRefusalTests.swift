@@ -35,7 +35,7 @@ import Testing
     (#"{"$id":"https://example.com/a","$ref":"https://example.com/b#"}"#, "$ref"), (##"{"$ref":"#/$defs/a/$defs/b","$defs":{"a":{"$id":"x","$defs":{"b":{}}}}}"##, "$ref"),
     (##"{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"$ref":"#/$defs/a","maxLength":2}},"$defs":{"a":{}}}"##, "properties.a.maxLength"),
     (#"{"$schema":"http://json-schema.org/draft-07/schema#","prefixItems":[{}]}"#, "prefixItems"), (#"{"properties":{"a":{"$schema":"http://json-schema.org/draft-07/schema#"}}}"#, "properties.a.$schema"),
-    (#"{"maxlength":3}"#, "maxlength"), (#"{"max_length":3}"#, "max_length"), (#"{"requierd":["a"]}"#, "requierd"), (#"{"item":{}}"#, "item"), (#"{"propertys":{}}"#, "propertys"), (#"{"ref":"a"}"#, "ref"),
+    (#"{"maxlength":3}"#, "maxlength"), (#"{"max_length":3}"#, "max_length"), (#"{"requierd":["a"]}"#, "requierd"), (#"{"item":{}}"#, "item"), (#"{"propertes":{}}"#, "propertes"), (#"{"ref":"a"}"#, "ref"),
   ]) func whatMeansMoreThanCanBeEnforced(_ schema: String, _ place: String) throws {
     let error = try refusal(schema)
     #expect(error?.code == .unsupported && error?.place == place, "\(error.map { "\($0)" } ?? "compiled")")
@@ -64,7 +64,7 @@ import Testing
     (#"{"type":"object","properties":{"a":{"type":"string","pattern":"^ab$","minLength":3}},"required":["a"]}"#, "properties.a.minLength"),
     (#"{"type":"object","properties":{"a":{"type":"string","pattern":"^ab$","format":"date"}},"required":["a"]}"#, "properties.a.pattern"),
     (#"{"type":"object","required":["b"],"additionalProperties":false}"#, "required"), (#"{"type":"object","required":["b"],"properties":{"b":false}}"#, "required"),
-    (##"{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}"##, "properties.a"), (##"{"$ref":"#/$defs/l","$defs":{"l":{"type":"array","items":{"$ref":"#/$defs/l"},"minItems":1}}}"##, "$defs.l"),
+    (##"{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}"##, "properties.a"), (##"{"$ref":"#/$defs/l","$defs":{"l":{"type":"array","items":{"$ref":"#/$defs/l"},"minItems":1}}}"##, "$defs.l.items"),
     (#"{"type":"array","items":{"enum":["a","b"]},"uniqueItems":true,"minItems":3}"#, "uniqueItems"),
     (#"{"type":"array","prefixItems":[{"const":1},{"enum":[1,2]},{"enum":[1.0,2]}],"uniqueItems":true,"minItems":3}"#, "uniqueItems"),
     (#"{"type":"object","required":["a"],"properties":{"a":{"type":"array","items":{"type":"array","items":{"type":"boolean"},"uniqueItems":true},"uniqueItems":true,"minItems":6}}}"#, "properties.a.uniqueItems"),

@@ -171,6 +171,7 @@ private struct SmallestValues {
       var tried = ends.map { JSON.number($0.value) } + [0]
       if ends.count == 2, let a = ends[0].value.double, let b = ends[1].value.double { tried.append(.number((a + b) / 2)) }
       for end in ends { if let value = end.value.double { tried += [.number(value + 1), .number(value - 1)] } }
+      tried += ["9e999", "-9e999"].compactMap { try? JSON.parse($0) }
       return tried.first { Constraint(nodes: [node], root: 0).accepts($0) }
     case .string(let rule): return string(rule)
     case .array(let rule):
@@ -183,8 +184,13 @@ private struct SmallestValues {
       // Any instance will do: integers and words are always different.
       let choices = (0..<rule.minCount).map { i -> [JSON] in
         guard let node = i < rule.prefix.count ? rule.prefix[i] : rule.items else { return [] }
-        return ([values[node]] + (0..<8).map { .number($0) } + (0..<8).map { .string(String(repeating: "a", count: $0)) } + [.null, true, false] + literals(node)).compactMap { $0 }
-          .filter { Constraint(nodes: constraint.nodes, root: node).accepts($0) }
+        var tried: [JSON] = [.null, true, false] + literals(node)
+        if let value = values[node] { tried.append(value) }
+        for count in 0..<8 {
+          tried.append(.number(count))
+          tried.append(.string(String(repeating: "a", count: count)))
+        }
+        return tried.filter { Constraint(nodes: constraint.nodes, root: node).accepts($0) }
       }
       return different(choices).map { .array($0) } ?? .string("not looked for")
     case .object(let rule):

@@ -115,16 +115,25 @@ struct SchemaCompiler {
   private func reason(for goal: SchemaGoal) -> SchemaExpander.Reason {
     var goal = goal
     var seen: Set<SchemaGoal> = []
+    var place = expander.reason(for: goal).place
     while seen.insert(goal).inserted, let number = numbers[goal] {
       guard let rule = left[number].rules.first else { return expander.reason(for: goal) }
+      let schemas = goal.schemas.map { expander.schemas[$0] }
       guard let inner = needed(rule).first(where: { !hasValue[$0] }) else {
-        let blamed = goal.schemas.map { expander.schemas[$0] }.first { $0.uniqueItems }
-        return SchemaExpander.Reason(
-          place: blamed?.place("uniqueItems") ?? expander.reason(for: goal).place, message: "there are fewer different elements than minItems asks for")
+        place = schemas.first { $0.uniqueItems }?.place("uniqueItems") ?? place
+        return SchemaExpander.Reason(place: place, message: "there are fewer different elements than minItems asks for")
       }
+      place = keyword(for: goals[inner], in: rule, of: schemas) ?? place
       goal = goals[inner]
     }
-    return SchemaExpander.Reason(place: expander.reason(for: goal).place, message: "it needs a value of itself inside, without an end")
+    return SchemaExpander.Reason(place: place, message: "it needs a value of itself inside, without an end")
+  }
+
+  /// Where the schemas of a goal ask for another one inside.
+  private func keyword(for inner: SchemaGoal, in rule: SchemaRule, of schemas: [Subschema]) -> String? {
+    guard case .object(let record) = rule else { return schemas.first { $0.items != nil || !$0.prefixItems.isEmpty }.map { $0.place($0.items != nil ? "items" : "prefixItems") } }
+    guard let name = record.properties.first(where: { $0.isRequired && $0.goal == inner })?.name else { return nil }
+    return schemas.first { $0.properties.contains { $0.name.utf8.elementsEqual(name.utf8) } }?.place("properties." + name)
   }
 
   // MARK: Writing

@@ -94,7 +94,8 @@ struct SchemaExpander {
   }
 
   private mutating func emptied(by keyword: String, in schema: Subschema, _ message: String, unlessSince known: String?) {
-    if reason == nil || reason?.place == known { reason = Reason(place: schema.allowsNothing ? schema.path : schema.place(keyword), message: message) }
+    guard reason == nil || reason?.place == known else { return }
+    reason = schema.allowsNothing ? Reason(place: schema.path.isEmpty ? "(the whole schema)" : schema.path, message: "false allows nothing") : Reason(place: schema.place(keyword), message: message)
   }
 
   private mutating func narrow(_ before: SchemaAlternatives, toAnyOf schema: Subschema) throws(SternaError) -> SchemaAlternatives {
