@@ -44,6 +44,14 @@ public struct ObjectExtractor {
   public struct Request: Sendable, Equatable {
     /// Tokens to feed behind those of the requests before.
     public var feed: [TokenID]
+    /// The decisions, in order; at least one.
+    public var asks: [Ask]
+  }
+
+  /// A decision behind a token of `feed`.
+  public struct Ask: Sendable, Equatable {
+    /// Index in `feed`.
+    public var position: Int
     /// What may come next, ascending, at least two.
     public var candidates: [TokenID]
   }
@@ -114,15 +122,17 @@ public struct ObjectExtractor {
   }
 
   /// Takes the decision that was asked for: the candidate with the largest logit, the lower id of equal ones.
-  /// - Parameter logits: one for each of `request.candidates`.
-  public mutating func choose(_ logits: [Float]) {
-    guard let request, request.candidates.count == logits.count else { return }
+  /// - Parameter logits: for each of `request.asks` one for each candidate.
+  /// - Returns: how many tokens of `request.feed` count; the rest is to be forgotten.
+  public mutating func choose(_ logits: [[Float]]) -> Int {
+    guard let request, request.asks.count == logits.count, let ask = request.asks.first, ask.candidates.count == logits[0].count else { return 0 }
     tokensFed += request.feed.count
-    let best = Choice.best(logits)
-    logConfidence += Choice.logProbabilities(logits)[best]
+    let best = Choice.best(logits[0])
+    logConfidence += Choice.logProbabilities(logits[0])[best]
     self.request = nil
-    take(request.candidates[best])
+    take(ask.candidates[best])
     advance()
+    return request.feed.count
   }
 
   /// Goes on to the next open decision, or to the end.
@@ -132,7 +142,7 @@ public struct ObjectExtractor {
       let candidates = permitted()
       if candidates.count > 1 {
         guard tokensFed + pending.count <= maxTokens else { return breakOff() }
-        request = Request(feed: pending, candidates: candidates)
+        request = Request(feed: pending, asks: [Ask(position: pending.count - 1, candidates: candidates)])
         pending = []
         return
       }

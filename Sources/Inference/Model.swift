@@ -69,6 +69,8 @@ public final class Model {
   /// The instruction set that the ternary products run on, such as `avx512vnni`.
   public var kernelName: String { String(cString: kernels.name) }
 
+  /// Tokens that run through the blocks together.
+  public var batchTokens: Int { memory.batchTokens }
   /// Bytes of keys and values in use by all sequences.
   public var kvBytesInUse: Int { pool.usedBytes }
   /// Bytes of keys and values a token.
@@ -92,7 +94,30 @@ public final class Model {
   }
 
   /// Which positions' hidden states a step is for.
-  public enum Want: Sendable { case none, last, all }
+  public enum Want: Sendable, Equatable {
+    case none, last, all
+    /// The last so many.
+    case tail(Int)
+
+    func includes(_ index: Int, of count: Int) -> Bool {
+      switch self {
+      case .none: false
+      case .last: index == count - 1
+      case .all: true
+      case .tail(let wanted): index >= count - wanted
+      }
+    }
+
+    /// Of a step of `count` tokens.
+    public func count(of count: Int) -> Int {
+      switch self {
+      case .none: 0
+      case .last: min(1, count)
+      case .all: count
+      case .tail(let wanted): min(wanted, count)
+      }
+    }
+  }
 
   /// Tokens that continue one sequence.
   public struct Step {

@@ -80,6 +80,7 @@ final class Loop {
   struct Running {
     var entry: Journal.Entry
     var meta: JSON?
+    var priority: Int
   }
 
   /// A message on its way to the broker.

@@ -1,0 +1,187 @@
+import Basics
+import Inference
+import Tokenizer
+
+/// The jobs under way, one pass over the weights after the other.
+///
+/// In a pass run: one step of every job that is answering, then the task prompts that jobs wait for, then texts, the most urgent and oldest first, until the pass is full. A job's
+/// answer does not depend on its company, so a job may also be thrown out when memory runs short, and begin again later.
+final class JobBatch {
+  private let engine: JobEngine
+  /// The more urgent ones first, else in the order in which they came.
+  private var jobs: [RunningJob] = []
+  private var loads: [PrefixLoad] = []
+  private var finished: [(ticket: Int, outcome: Outcome)] = []
+
+  init(_ engine: JobEngine) { self.engine = engine }
+
+  var count: Int { jobs.count }
+
+  func add(_ job: Job, ticket: Int) {
+    do {
+      let at = jobs.lastIndex { $0.job.options.priority >= job.options.priority }.map { $0 + 1 } ?? 0
+      jobs.insert(try RunningJob(job, ticket: ticket, engine), at: at)
+    } catch { finished.append((ticket, Outcome(.failure(error)))) }
+    collect()
+  }
+
+  func takeFinished() -> [(ticket: Int, outcome: Outcome)] {
+    defer { finished = [] }
+    return finished
+  }
+
+  func cancel() {
+    for job in jobs { job.fail(SternaError(.cancelled, "the job was cancelled")) }
+    loads = []
+    collect()
+  }
+
+  /// One pass. False when there was nothing to run.
+  func pass() -> Bool {
+    place()
+    let plan = compose()
+    defer { collect() }
+    guard !plan.isEmpty else { return false }
+    do {
+      let states = try engine.network.forward(plan.flatMap(\.steps))
+      var row = 0
+      for part in plan {
+        for job in part.counted { job.usage.forwardPasses += 1 }
+        switch part.owner {
+        case .job(let job): job.take(states, from: row)
+        case .load(let load): load.fed += part.steps.reduce(0) { $0 + $1.tokens.count }
+        }
+        row += part.rows
+      }
+    } catch {
+      // Sequences may have grown by a part of their tokens: nothing of them can be used.
+      for part in plan { for job in part.counted { job.fail(error) } }
+    }
+    for load in loads where load.isDone { engine.prefixes.insert(load.tokens, load.sequence) }
+    for job in jobs { if let load = job.load, load.isDone { start(job, behind: load.sequence) } }
+    loads.removeAll { load in load.isDone || !jobs.contains { $0.load === load } }
+    return true
+  }
+
+  private func collect() {
+    jobs.removeAll { job in
+      guard let outcome = job.outcome else { return false }
+      finished.append((job.ticket, outcome))
+      return true
+    }
+  }
+
+  // MARK: - Places in memory
+
+  /// Gives memory to jobs that have none, the first first.
+  private func place() {
+    for job in jobs where !job.isPlaced && job.outcome == nil {
+      let prefix = job.prompt.prefix
+      if prefix.isEmpty {
+        start(job, behind: nil)
+      } else if let known = engine.prefixes.find(prefix) {
+        start(job, behind: known)
+      } else if let load = loads.first(where: { $0.tokens == prefix }) {
+        job.load = load
+      } else {
+        _ = withRoom(for: job) { () throws(SternaError) in
+          let load = PrefixLoad(prefix, try engine.network.sequence(capacity: prefix.count))
+          loads.append(load)
+          job.load = load
+        }
+      }
+      // Those behind would only take the room that this one waits for.
+      if !job.isPlaced && job.outcome == nil { return }
+    }
+  }
+
+  private func start(_ job: RunningJob, behind prefix: Inference.Sequence?) {
+    _ = withRoom(for: job) { () throws(SternaError) in try job.start(behind: prefix) }
+  }
+
+  /// Runs `body` and, as long as it fails for want of memory, makes room: first the prompts that nobody uses now, then jobs behind this one.
+  /// When there is nothing left to let go, the job waits for those before it, and fails if there are none.
+  private func withRoom<T>(for job: RunningJob, _ body: () throws(SternaError) -> T) -> T? {
+    while true {
+      do {
+        return try body()
+      } catch where error.code == .kvFull {
+        if engine.prefixes.removeAll() { continue }
+        if let last = jobs.last(where: { $0.isPlaced && $0.outcome == nil }), last !== job, let a = jobs.firstIndex(where: { $0 === last }),
+          let b = jobs.firstIndex(where: { $0 === job }), a > b
+        {
+          last.withdraw()
+          loads.removeAll { load in !jobs.contains { $0.load === load } }
+          continue
+        }
+        if jobs.contains(where: { $0 !== job && $0.isPlaced && $0.outcome == nil }) {
+          job.withdraw()
+        } else {
+          job.fail(
+            SternaError(
+              .inputTooLong, "the text and its answer do not fit the memory for keys and values", at: "input",
+              found: "\(job.prompt.count) tokens and the answer's", cause: error.message))
+        }
+        return nil
+      } catch {
+        job.fail(error)
+        return nil
+      }
+    }
+  }
+
+  // MARK: - Composing a pass
+
+  private struct Part {
+    enum Owner { case job(RunningJob), load(PrefixLoad) }
+    var owner: Owner
+    var steps: [Model.Step]
+    /// Hidden states that come back.
+    var rows: Int
+    /// Whose pass this is.
+    var counted: [RunningJob]
+  }
+
+  private func compose() -> [Part] {
+    var plan: [Part] = []
+    var budget = engine.network.batchTokens
+    func add(_ job: RunningJob) {
+      guard let steps = withRoom(for: job, { () throws(SternaError) in try job.steps(atMost: max(1, budget)) }), !steps.isEmpty else { return }
+      let rows = steps.reduce(0) { $0 + $1.want.count(of: $1.tokens.count) }
+      plan.append(Part(owner: .job(job), steps: steps, rows: rows, counted: [job]))
+      budget -= steps.reduce(0) { $0 + $1.tokens.count }
+    }
+    for job in jobs where job.isAnswering { add(job) }
+    for load in loads where budget > 0 {
+      let tokens = Array(load.tokens[load.fed..<min(load.tokens.count, load.fed + budget)])
+      plan.append(
+        Part(
+          owner: .load(load), steps: [Model.Step(sequence: load.sequence, tokens: tokens, want: .none)], rows: 0,
+          counted: jobs.filter { $0.load === load }))
+      budget -= tokens.count
+    }
+    for job in jobs where job.isReading && budget > 0 { add(job) }
+    // Whoever made room by withdrawing has no place in this pass.
+    plan.removeAll { part in
+      switch part.owner {
+      case .job(let job): !job.isPlaced || job.outcome != nil
+      case .load(let load): !loads.contains { $0 === load }
+      }
+    }
+    return plan
+  }
+}
+
+/// A task prompt on its way into memory, and the jobs behind it wait.
+final class PrefixLoad {
+  let tokens: [TokenID]
+  let sequence: Inference.Sequence
+  var fed = 0
+
+  init(_ tokens: [TokenID], _ sequence: Inference.Sequence) {
+    self.tokens = tokens
+    self.sequence = sequence
+  }
+
+  var isDone: Bool { fed == tokens.count }
+}

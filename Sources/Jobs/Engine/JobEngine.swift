@@ -1,0 +1,108 @@
+import Basics
+import Decoding
+import Inference
+import ModelFile
+import Tokenizer
+
+/// Answers jobs with one model, several at once: one pass over the weights serves all jobs that are under way.
+///
+/// Holds the model, its tokenizer and template, and the keys and values of the task prompts that were asked for last: jobs of one task share
+/// everything in front of their text. What a job answers depends on nothing but the job and the model. Used from one thread at a time; the agent gives it a thread of its own.
+public final class JobEngine: JobRunner {
+  public let model: ModelIdentity
+  public let network: Model
+  public let tokenizer: Tokenizer
+  public let template: PromptTemplate
+  /// Jobs under way at once, as far as the memory for keys and values allows.
+  public let width = 16
+
+  let prefixes: PrefixCache
+  let tokenLengths: TokenLengths
+
+  /// - Parameter template: in place of the one that the model file carries.
+  /// - Throws: what opening the tokenizer throws; `bad_file` when the file's template is wrong.
+  public convenience init(packed: PackedModel, model: Model, template: PromptTemplate? = nil) throws(SternaError) {
+    let tokenizer = try Tokenizer(packed)
+    let chosen: PromptTemplate
+    if let template { chosen = template } else { chosen = try JobEngine.template(of: packed, tokenizer: tokenizer) }
+    self.init(model, tokenizer: tokenizer, template: chosen, identity: ModelIdentity(name: packed.configuration.name, sha256: packed.fingerprint))
+  }
+
+  /// The same with a model of its own.
+  public convenience init(_ packed: PackedModel, options: ModelOptions = ModelOptions(), template: PromptTemplate? = nil) throws(SternaError) {
+    try self.init(packed: packed, model: Model(packed, options: options), template: template)
+  }
+
+  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity) {
+    self.network = network
+    self.tokenizer = tokenizer
+    self.template = template
+    model = identity
+    tokenLengths = TokenLengths(tokenizer)
+    prefixes = PrefixCache(capacity: 4)
+  }
+
+  /// The template in the file's metadata, or the built-in one that fits.
+  public static func template(of packed: PackedModel, tokenizer: Tokenizer) throws(SternaError) -> PromptTemplate {
+    guard let text = packed.metadataString(PromptTemplate.metadataKey) else {
+      return PromptTemplate.detect(architecture: packed.configuration.architecture, tokenizer: tokenizer).template
+    }
+    do {
+      return try PromptTemplate.parse(text)
+    } catch {
+      var error = error.within(PromptTemplate.metadataKey, separator: ".")
+      error.code = .badFile
+      throw error.within(packed.path)
+    }
+  }
+
+  public func run(_ job: Job, control: RunControl) -> Outcome {
+    var waiting: Job? = job
+    var outcome = Outcome(.failure(SternaError(.internal, "the job was never finished")))
+    serve(control: control) { _ in
+      defer { waiting = nil }
+      return waiting.map { (0, $0) }
+    } finish: { outcome = $1 }
+    return outcome
+  }
+
+  public func serve(control: RunControl, take: (_ underWay: Int) -> (ticket: Int, job: Job)?, finish: (_ ticket: Int, Outcome) -> Void) {
+    let batch = JobBatch(self)
+    while true {
+      while let next = take(batch.count) { batch.add(next.job, ticket: next.ticket) }
+      if batch.count > 0, control.shouldStop?() == true { batch.cancel() } else if batch.pass() { control.progress?() }
+      for done in batch.takeFinished() { finish(done.ticket, done.outcome) }
+      if batch.count == 0 {
+        // One more look, since nobody waits for an empty batch.
+        guard let next = take(0) else { return }
+        batch.add(next.job, ticket: next.ticket)
+      }
+    }
+  }
+}
+
+/// Keys and values of the task prompts asked for last. The place where the cache with a budget and a file on disk will be.
+final class PrefixCache {
+  private var entries: [(tokens: [TokenID], sequence: Inference.Sequence)] = []
+  private let capacity: Int
+
+  init(capacity: Int) { self.capacity = capacity }
+
+  func find(_ tokens: [TokenID]) -> Inference.Sequence? {
+    guard let at = entries.firstIndex(where: { $0.tokens == tokens }) else { return nil }
+    let entry = entries.remove(at: at)
+    entries.append(entry)
+    return entry.sequence
+  }
+
+  func insert(_ tokens: [TokenID], _ sequence: Inference.Sequence) {
+    entries.append((tokens, sequence))
+    if entries.count > capacity { entries.removeFirst() }
+  }
+
+  /// Lets go of everything. False when there was nothing.
+  func removeAll() -> Bool {
+    defer { entries.removeAll() }
+    return !entries.isEmpty
+  }
+}

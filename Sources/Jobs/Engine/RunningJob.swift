@@ -1,0 +1,270 @@
+import Basics
+import Decoding
+import Inference
+import Tokenizer
+
+/// A job under way: which tokens it wants to run next, and what it makes of what came out.
+final class RunningJob {
+  let job: Job
+  let ticket: Int
+  let prompt: Prompt
+  var usage = Usage()
+  /// Set when the job is over.
+  private(set) var outcome: Outcome?
+  /// The task prompt that it waits for.
+  var load: PrefixLoad?
+
+  private let engine: JobEngine
+  private let work: Work
+  /// What decides; nil while the job has no place.
+  private var decider: Decider?
+  /// The text and what the template puts behind it; then what the answer begins with, which goes with them.
+  private let reading: [TokenID]
+  private var opening: [TokenID] = []
+  private var read = 0
+  /// Tokens of the step asked for last.
+  private var reads = 0
+  /// Holds what was read, and of an extraction what was written, too. A chain: when one is full, the next continues it.
+  private var sequence: Inference.Sequence?
+  private var asked: [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] = []
+
+  /// The question, prepared.
+  private enum Work {
+    case classify([Job.Label], LabelTrie)
+    case extract([Job.Field], [FieldSpec], maxTokens: Int)
+  }
+
+  private enum Decider {
+    case classify(LabelScorer)
+    case extract(ObjectExtractor)
+  }
+
+  /// Labels of one job that are scored in one batch.
+  private static let branches = 64
+  /// Tokens for which an extraction takes memory at a time.
+  private static let stride = 64
+
+  /// - Throws: `input_too_long` when the context does not hold the job, and what the template throws.
+  init(_ job: Job, ticket: Int, _ engine: JobEngine) throws(SternaError) {
+    self.job = job
+    self.ticket = ticket
+    self.engine = engine
+    prompt = try engine.template.render(job.work, text: job.input, tokenizer: engine.tokenizer)
+    reading = prompt.text + prompt.suffix
+    usage.inputTokens = prompt.count
+    switch job.work {
+    case .classify(let labels):
+      let trie = LabelTrie(prompt.spoken.map { engine.tokenizer.encode($0, atStart: false) }, end: prompt.stop)
+      work = .classify(labels, trie)
+      try checkRoom(answer: trie.depth)
+    case .extract(let fields):
+      let specs = zip(fields, prompt.spoken).map { FieldSpec(spoken: $1, kind: FieldSpec.Kind($0.kind)) }
+      let least = ObjectExtractor.smallestOutput(fields: specs, tokenizer: engine.tokenizer)
+      // Values are copied, so the text bounds them; a field seldom takes more than 64 tokens, unless it is alone.
+      let usual = least + max(prompt.text.count + 8, fields.count * min(64, prompt.text.count + 8))
+      let wanted = job.options.maxTokens ?? min(1024, usual)
+      work = .extract(fields, specs, maxTokens: min(wanted, max(0, engine.network.contextLength - prompt.count)))
+      try checkRoom(answer: min(wanted, least + 8 * fields.count))
+    }
+    try prepare()
+  }
+
+  private func checkRoom(answer: Int) throws(SternaError) {
+    let context = engine.network.contextLength
+    guard prompt.count + answer > context else { return }
+    throw SternaError(
+      .inputTooLong, "the text does not fit the model's context", at: "input",
+      expected: "at most \(max(0, context - answer - prompt.prefix.count - prompt.suffix.count)) tokens of text",
+      found: "\(prompt.text.count) tokens; \(prompt.prefix.count + prompt.suffix.count) of the task prompt and \(answer) for the answer come on top of them, and the context holds \(context)")
+  }
+
+  /// Makes the decider, and ends the job if there is nothing to decide.
+  private func prepare() throws(SternaError) {
+    switch work {
+    case .classify(_, let trie):
+      let scorer = LabelScorer(trie)
+      decider = .classify(scorer)
+      opening = scorer.opening
+      if scorer.firstCandidates.isEmpty { finish() }
+    case .extract(_, let specs, let maxTokens):
+      let extractor = try ObjectExtractor(
+        fields: specs, source: CopySource(job.input, tokenizer: engine.tokenizer, lengths: engine.tokenLengths), tokenizer: engine.tokenizer, maxTokens: maxTokens)
+      decider = .extract(extractor)
+      opening = extractor.request?.feed ?? []
+      if extractor.request == nil { finish() }
+    }
+  }
+
+  // MARK: - Stages
+
+  /// Whether it holds memory, or waits for a task prompt that does.
+  var isPlaced: Bool { sequence != nil || load != nil }
+  /// Whether its text is not through the model yet.
+  var isReading: Bool { sequence != nil && read < reading.count + opening.count }
+  var isAnswering: Bool { sequence != nil && !isReading }
+
+  /// - Throws: `kvFull`, and then nothing has changed.
+  func start(behind prefix: Inference.Sequence?) throws(SternaError) {
+    let room = min(reading.count + opening.count + (job.task == .extract ? Self.stride / 2 : 0), engine.network.contextLength - (prefix?.count ?? 0))
+    sequence = try engine.network.sequence(after: prefix, capacity: room)
+    load = nil
+  }
+
+  /// Lets go of its memory and forgets what was decided; it begins again when there is room.
+  func withdraw() {
+    load = nil
+    sequence = nil
+    asked = []
+    read = 0
+    usage.outputTokens = 0
+    do { try prepare() } catch { fail(error) }
+  }
+
+  func fail(_ error: SternaError) {
+    outcome = Outcome(.failure(error), usage: usage)
+    release()
+  }
+
+  private func release() {
+    load = nil
+    sequence = nil
+    asked = []
+    decider = nil
+  }
+
+  // MARK: - A pass
+
+  /// What is to run next; never empty for a job that has its place.
+  /// - Parameter limit: tokens of the text; an answer's step is never cut.
+  /// - Throws: `kvFull`, and then nothing has changed.
+  func steps(atMost limit: Int) throws(SternaError) -> [Model.Step] {
+    guard let sequence else { return [] }
+    if isReading {
+      // The opening is not cut: the first decisions may stand inside it.
+      let all = reading.count + opening.count
+      let end = read + limit >= all || read == reading.count ? all : min(read + limit, reading.count)
+      reads = end - read
+      let tokens = reading[min(read, reading.count)..<min(end, reading.count)] + (end == all ? opening[...] : [])
+      return [Model.Step(sequence: sequence, tokens: Array(tokens), want: end == all ? .tail(wantedRows) : .none)]
+    }
+    switch decider {
+    case .classify(var scorer)?:
+      if asked.isEmpty { asked = try branch(&scorer) }
+      decider = .classify(scorer)
+      return asked.map { Model.Step(sequence: $0.sequence, tokens: $0.ask.feed, want: .last) }
+    case .extract(let extractor)?:
+      guard let request = extractor.request else { return [] }
+      if sequence.room < request.feed.count {
+        let left = engine.network.contextLength - sequence.count
+        self.sequence = try engine.network.sequence(after: sequence, capacity: min(left, max(request.feed.count, Self.stride)))
+      }
+      guard let sequence = self.sequence else { return [] }
+      return [Model.Step(sequence: sequence, tokens: request.feed, want: .tail(wantedRows))]
+    case nil: return []
+    }
+  }
+
+  /// Hidden states at the end of what is fed next.
+  private var wantedRows: Int {
+    guard case .extract(let extractor)? = decider, let request = extractor.request, let first = request.asks.first else { return 1 }
+    return request.feed.count - first.position
+  }
+
+  private func branch(_ scorer: inout LabelScorer) throws(SternaError) -> [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] {
+    var asks = scorer.next(Self.branches)
+    while true {
+      do {
+        var children: [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] = []
+        for ask in asks { children.append((ask, try engine.network.sequence(after: ask.parent, capacity: ask.feed.count))) }
+        return children
+      } catch {
+        guard error.code == .kvFull, asks.count > 1 else {
+          scorer.putBack(asks)
+          throw error
+        }
+        // Fewer at a time: what is below these is finished, and let go, before the others begin.
+        scorer.putBack(asks[(asks.count / 2)...])
+        asks.removeSubrange((asks.count / 2)...)
+      }
+    }
+  }
+
+  /// Takes the hidden states of the steps asked for last, which begin at `row`.
+  func take(_ states: HiddenStates, from row: Int) {
+    do { try advance(states, row) } catch { fail(error) }
+  }
+
+  private func advance(_ states: HiddenStates, _ row: Int) throws(SternaError) {
+    guard let sequence else { return }
+    if isReading {
+      read += reads
+      if isReading { return }
+    }
+    switch decider {
+    case .classify(var scorer)?:
+      if asked.isEmpty {
+        scorer.begin(try engine.network.logits(states, row: row, of: scorer.firstCandidates), behind: sequence)
+      } else {
+        for (at, branch) in asked.enumerated() {
+          usage.outputTokens += branch.ask.feed.count
+          scorer.answer(branch.ask, try engine.network.logits(states, row: row + at, of: branch.ask.candidates), in: branch.sequence)
+        }
+        asked = []
+      }
+      decider = .classify(scorer)
+      if scorer.isDone { finish() }
+    case .extract(var extractor)?:
+      guard let request = extractor.request, let first = request.asks.first else { return }
+      var logits: [[Float]] = []
+      for ask in request.asks { logits.append(try engine.network.logits(states, row: row + ask.position - first.position, of: ask.candidates)) }
+      let kept = extractor.choose(logits)
+      sequence.truncate(to: sequence.count - (request.feed.count - kept))
+      decider = .extract(extractor)
+      if extractor.request == nil { finish() }
+    case nil: return
+    }
+  }
+
+  // MARK: - Answers
+
+  private func finish() {
+    guard let decider else { return }
+    switch (work, decider) {
+    case (.classify(let labels, _), .classify(let scorer)):
+      let scores = scorer.scores
+      var best = 0
+      for i in scores.indices where scores[i] > scores[best] { best = i }
+      let answer = Answer.Classification(
+        scores: zip(labels, scores).map { ($0.name, $1) }, best: best, abstained: job.options.abstainBelow.map { Double(scores[best]) < $0 } ?? false,
+        alternatives: job.options.alternatives)
+      outcome = Outcome(.success(.classification(answer)), usage: usage)
+    case (.extract(let fields, _, _), .extract(let extractor)):
+      usage.outputTokens = extractor.tokensFed
+      let values = zip(fields, extractor.values).map { field, found in
+        Answer.Extraction.Value(
+          name: field.name, value: found.value,
+          evidence: found.span.map { span in
+            Answer.Extraction.Evidence(text: Self.slice(job.input, span.bytes), scalars: span.scalars, bytes: span.bytes)
+          }, confidence: found.confidence)
+      }
+      outcome = Outcome(
+        .success(.extraction(Answer.Extraction(values: values, showsEvidence: job.options.evidence))), usage: usage, truncated: extractor.truncated)
+    default: fail(SternaError(.internal, "a job of one kind has the decider of another"))
+    }
+    release()
+  }
+
+  private static func slice(_ text: String, _ bytes: Range<Int>) -> String {
+    String(decoding: text.utf8.dropFirst(bytes.lowerBound).prefix(bytes.count), as: UTF8.self)
+  }
+}
+
+extension FieldSpec.Kind {
+  init(_ kind: Job.Field.Kind) {
+    self = switch kind {
+    case .string: .string
+    case .number: .number
+    case .integer: .integer
+    }
+  }
+}
