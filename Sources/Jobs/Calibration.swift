@@ -54,10 +54,14 @@ public struct Calibration: Sendable, Equatable {
       rows: try reader["rows"].int(in: 0...Int.max))
   }
 
-  /// Reads a calibration's file.
-  public static func load(_ path: String) throws(SternaError) -> Calibration {
+  /// Reads a calibration's file and checks that it was made for these labels.
+  public static func load(_ path: String, for labels: [Job.Label], multi: Bool) throws(SternaError) -> Calibration {
     let bytes = try readWholeFile(path, limit: 4 << 20)
-    do { return try parse(bytes) } catch { throw error.within(path) }
+    do {
+      let calibration = try parse(bytes)
+      try calibration.check(labels, multi: multi)
+      return calibration
+    } catch { throw error.within(path) }
   }
 
   /// Checks that it was made for these labels, asked in this way.

@@ -38,7 +38,7 @@ public struct CalibrationCurve: Sendable, Equatable {
   public static let mostPoints = 1000
   /// The fewest observations to fit a curve on.
   public static let fewestObservations = 50
-  private static let smallestPool = 20
+  private static let smallestPool = 20.0
 
   /// Nil unless there is a point, probabilities ascend, rates do not fall, and both lie within 0...1.
   public init?(points: [Point]) {

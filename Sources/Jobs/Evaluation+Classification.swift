@@ -176,20 +176,35 @@ extension Evaluation {
 
   /// Sorts every row's text under the labels on offer. A row whose own label is not on offer can only be right by abstaining.
   ///
-  /// - Parameter progress: called after each job with the report so far.
+  /// - Parameter progress: called after each job with the number of rows done.
   public static func classify(
-    _ rows: [EvaluationRow], _ question: ClassificationQuestion, with runner: some JobRunner, progress: (ClassificationReport) -> Void = { _ in }
+    _ rows: [EvaluationRow], _ question: ClassificationQuestion, with runner: some JobRunner, progress: (Int) -> Void = { _ in }
   ) -> ClassificationReport {
     var report = ClassificationReport(question)
-    let start = ContinuousClock.now
-    for row in rows {
-      let outcome = runner.run(question.job(row.text, multi: false))
-      var prediction = ClassificationReport.Prediction(expected: row.label, given: nil, score: 0)
-      if case .success(.classification(let answer)) = outcome.result { (prediction.given, prediction.score) = answer.scores[answer.best] }
-      report.predictions.append(prediction)
-      report.seconds = seconds(since: start)
-      progress(report)
+    report.predictions = rows.map { ClassificationReport.Prediction(expected: $0.label, given: nil, score: 0) }
+    report.seconds = run(rows, with: runner) { question.job($0.text, multi: false) } finish: { row, outcome, done in
+      if case .success(.classification(let answer)) = outcome.result { (report.predictions[row].given, report.predictions[row].score) = answer.scores[answer.best] }
+      progress(done)
     }
     return report
+  }
+
+  /// Runs a job for every row, as many together as the runner likes.
+  /// - Returns: the seconds it took.
+  static func run(
+    _ rows: [EvaluationRow], with runner: some JobRunner, job: (EvaluationRow) -> Job, finish: (_ row: Int, Outcome, _ done: Int) -> Void
+  ) -> Double {
+    let start = ContinuousClock.now
+    var next = 0
+    var done = 0
+    runner.serve(control: RunControl()) { underWay in
+      guard next < rows.count, underWay < runner.width else { return nil }
+      defer { next += 1 }
+      return (next, job(rows[next]))
+    } finish: { row, outcome in
+      done += 1
+      finish(row, outcome, done)
+    }
+    return seconds(since: start)
   }
 }

@@ -94,18 +94,16 @@ extension Evaluation {
   }
 
   /// Gives every row's text the labels that fit it.
+  ///
+  /// - Parameter progress: called after each job with the number of rows done.
   public static func classifyMulti(
-    _ rows: [EvaluationRow], _ question: ClassificationQuestion, with runner: some JobRunner, progress: (MultiReport) -> Void = { _ in }
+    _ rows: [EvaluationRow], _ question: ClassificationQuestion, with runner: some JobRunner, progress: (Int) -> Void = { _ in }
   ) -> MultiReport {
     var report = MultiReport(question)
-    let start = ContinuousClock.now
-    for row in rows {
-      let outcome = runner.run(question.job(row.text, multi: true))
-      var prediction = MultiReport.Prediction(expected: Set(row.labels), scores: [])
-      if case .success(.classification(let answer)) = outcome.result { prediction.scores = answer.scores.map(\.score) }
-      report.predictions.append(prediction)
-      report.seconds = seconds(since: start)
-      progress(report)
+    report.predictions = rows.map { MultiReport.Prediction(expected: Set($0.labels), scores: []) }
+    report.seconds = run(rows, with: runner) { question.job($0.text, multi: true) } finish: { row, outcome, done in
+      if case .success(.classification(let answer)) = outcome.result { report.predictions[row].scores = answer.scores.map(\.score) }
+      progress(done)
     }
     return report
   }

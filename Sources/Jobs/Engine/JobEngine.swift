@@ -16,7 +16,10 @@ public final class JobEngine: JobRunner {
   /// Jobs under way at once, as far as the memory for keys and values allows.
   public let width = 16
 
+  /// Tokens that the list of a classification's labels may take in the prompt: half of a small context, a quarter of a large one. The text must have room, too, and the list is the same for every text.
+  let listTokens: Int
   let prefixes: PrefixCache
+  let priors = PriorCache(capacity: 64)
   let tokenLengths: TokenLengths
 
   /// - Parameter template: in place of the one that the model file carries.
@@ -33,7 +36,9 @@ public final class JobEngine: JobRunner {
     try self.init(packed: packed, model: Model(packed, options: options), template: template)
   }
 
-  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity) {
+  /// - Parameter listTokens: what the list of labels may take in the prompt; nil: it depends on the context's length.
+  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity, listTokens: Int? = nil) {
+    self.listTokens = listTokens ?? min(network.contextLength / 2, max(512, network.contextLength / 4))
     self.network = network
     self.tokenizer = tokenizer
     self.template = template
@@ -54,6 +59,14 @@ public final class JobEngine: JobRunner {
       error.code = .badFile
       throw error.within(packed.path)
     }
+  }
+
+  /// Whether a job's label scores are divided by those for inputs without content.
+  public func isContextual(_ options: Job.Options) -> Bool { options.contextual ?? template.classify.contextual }
+
+  /// Checks that a task's calibration belongs to this model.
+  public func check(_ calibration: Calibration, _ options: Job.Options) throws(SternaError) {
+    try calibration.check(model, contextual: isContextual(options))
   }
 
   public func run(_ job: Job, control: RunControl) -> Outcome {
