@@ -66,13 +66,17 @@ final class LabelPrior {
       : zip(scores, prior).map { ContextualCalibration.apply([$1, 1 - $1], to: [$0, 1 - $0]).first ?? $0 }
   }
 
-  /// Each label's share against the contrast alone; the contrast's own, where it is a label, against the best of the others.
+  /// A label of which the model makes less is not chosen even where the contrast has nothing. On held-out rows of the pocket model, two texts joined, this raises F1 from
+  /// 0.25 to 0.63 for 64 labels, from 0.53 to 0.55 for 16, from 0.77 to 0.82 for 7 (docs/jobs.md).
+  private static let floor: Float = 0.05
+
+  /// Each label's share against the contrast and the floor, whatever the other labels have; the contrast's own, where it is a label, against the best of the others.
   static func odds(_ scores: [Float], against contrast: Int) -> [Float] {
     guard scores.indices.contains(contrast) else { return scores }
     let other = scores.indices.filter { $0 != contrast }.map { scores[$0] }.max() ?? 0
     return scores.indices.map { i in
       let against = i == contrast ? other : scores[contrast]
-      return scores[i] > 0 ? scores[i] / (scores[i] + against) : 0
+      return scores[i] / (scores[i] + against + floor)
     }
   }
 }
