@@ -130,7 +130,9 @@ extension Job.Work {
       throw SternaError(.badField, message, at: place, expected: expected)
     }
     guard case .classify(let labels) = self else {
-      if options.multi { try refuse(beside + ".multi", "belongs to classifications", "nothing") }
+      for (name, isThere) in [("multi", options.multi), ("threshold", options.threshold != nil), ("contextual", options.contextual != nil)] where isThere {
+        try refuse("\(beside).\(name)", "belongs to classifications", "nothing")
+      }
       return
     }
     if options.multi {
