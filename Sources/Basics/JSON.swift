@@ -49,6 +49,8 @@ public enum JSON: Sendable, Equatable {
     }
 
     public var count: Int { members.count }
+    /// Where a member stands among `members`.
+    public func index(of name: String) -> Int? { index[ExactName(name)] }
     /// The value of a member. Setting nil removes it; setting a new name appends it.
     public subscript(name: String) -> JSON? {
       get { index[ExactName(name)].map { members[$0].value } }

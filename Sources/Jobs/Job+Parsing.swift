@@ -160,27 +160,48 @@ extension Job.Label {
 }
 
 extension Job.Field {
-  /// `"name"`, `"name:number"` or `{"name":..,"type":..,"description":..}`. In the object form a name may contain colons.
+  /// `"name"`, `"name:number"`, `"name[]"`, `"name:date[]"`, `"state:open|closed"` or `{"name":..,"type":..,"enum":[..],"list":true,"description":..}`. In the object form a
+  /// name may contain colons.
   static func parse(_ reader: JSONReader) throws(SternaError) -> Job.Field {
-    if case .string(let text)? = reader.value {
-      if text.hasSuffix("[]") { throw reader.error("lists are not supported yet", expected: "a name without []") }
-      guard let colon = text.lastIndex(of: ":") else { return Job.Field(text) }
-      return Job.Field(String(text[..<colon]), kind: try kind(String(text[text.index(after: colon)...]), reader))
+    if case .string(var text)? = reader.value {
+      let isList = text.hasSuffix("[]")
+      if isList { text.removeLast(2) }
+      guard let colon = text.lastIndex(of: ":") else { return Job.Field(text, isList: isList) }
+      let word = String(text[text.index(after: colon)...])
+      let choices = word.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+      return Job.Field(
+        String(text[..<colon]), kind: choices.count > 1 ? try oneOf(choices, reader) { _ in reader } : try kind(word, reader), isList: isList)
     }
     guard case .object? = reader.value else {
-      throw reader.error("is not a field", expected: "a name, \"name:number\", or {\"name\":..,\"type\":..,\"description\":..}")
+      throw reader.error("is not a field", expected: "a name, \"name:number\", \"name[]\", or {\"name\":..,\"type\":..,\"description\":..}")
     }
-    try reader.refuseMembers(except: ["name", "type", "description"])
+    try reader.refuseMembers(except: ["name", "type", "enum", "list", "description"])
     var field = Job.Field(try reader["name"].string(), description: try reader["description"].optional?.string())
     if let type = reader["type"].optional { field.kind = try kind(try type.string(), type) }
+    if let list = reader["enum"].optional {
+      guard field.kind == .string else { throw reader["type"].error("does not go with enum", expected: "string, or no type") }
+      let elements = try list.array(count: 1...1000)
+      var choices: [String] = []
+      for element in elements { choices.append(try element.string()) }
+      field.kind = try oneOf(choices, list) { elements[$0] }
+    }
+    if let isList = reader["list"].optional { field.isList = try isList.bool() }
     return field
   }
 
   private static func kind(_ word: String, _ reader: JSONReader) throws(SternaError) -> Kind {
-    guard let kind = Kind(rawValue: word) else {
-      throw reader.error("the type \"\(word.prefix(40))\" is not supported", expected: Kind.allCases.map(\.rawValue).joined(separator: ", "))
+    guard let kind = Kind.words.first(where: { $0.word == word })?.kind else {
+      throw reader.error("the type \"\(word.prefix(40))\" is not supported", expected: Kind.words.map(\.word).joined(separator: ", ") + ", or choices: open|closed")
     }
     return kind
+  }
+
+  private static func oneOf(_ choices: [String], _ reader: JSONReader, at place: (Int) -> JSONReader) throws(SternaError) -> Kind {
+    for (index, choice) in choices.enumerated() {
+      guard choice.utf8.contains(where: { $0 != UInt8(ascii: " ") }), choice.utf8.count <= 128 else { throw place(index).error("is not a choice", expected: "1...128 bytes") }
+      if choices[..<index].contains(where: { $0.utf8.elementsEqual(choice.utf8) }) { throw place(index).error("is there twice") }
+    }
+    return .oneOf(choices)
   }
 }
 
@@ -267,8 +288,11 @@ extension Job.Label {
 
 extension Job.Field {
   var json: JSON {
-    if kind == .string, description == nil, !name.contains(":"), !name.hasSuffix("[]") { return .string(name) }
-    var object: JSON.Object = ["name": .string(name), "type": .string(kind.rawValue)]
+    if kind == .string, description == nil, !name.contains(":"), !name.hasSuffix("[]") { return .string(name + (isList ? "[]" : "")) }
+    var object: JSON.Object = ["name": .string(name)]
+    if let word = kind.word { object["type"] = .string(word) }
+    if case .oneOf(let choices) = kind { object["enum"] = .array(choices.map { .string($0) }) }
+    if isList { object["list"] = true }
     if let description { object["description"] = .string(description) }
     return .object(object)
   }

@@ -40,24 +40,38 @@ public struct Job: Sendable, Equatable {
 
   /// One value to look for.
   public struct Field: Sendable, Equatable {
-    /// What a value must be. Dates, enumerations, arrays and schemas get their places here.
-    public enum Kind: String, Sendable, CaseIterable {
+    /// What a value must be.
+    public enum Kind: Sendable, Equatable {
       /// Copied from the input.
       case string
       /// A decimal number that stands in the input.
       case number
       /// A number without a fraction that stands in the input.
       case integer
+      case boolean
+      /// Read from the input and written as ISO 8601.
+      case date, time, dateTime
+      /// One of these.
+      case oneOf([String])
+
+      /// Kinds that have a word of their own.
+      static let words: [(word: String, kind: Kind)] = [
+        ("string", .string), ("number", .number), ("integer", .integer), ("boolean", .boolean), ("date", .date), ("time", .time), ("date-time", .dateTime),
+      ]
+      var word: String? { Self.words.first { $0.kind == self }?.word }
     }
 
     /// As it appears in the result.
     public var name: String
     public var kind: Kind
+    /// Whether it is a list of such values, no two alike.
+    public var isList: Bool
     public var description: String?
 
-    public init(_ name: String, kind: Kind = .string, description: String? = nil) {
+    public init(_ name: String, kind: Kind = .string, isList: Bool = false, description: String? = nil) {
       self.name = name
       self.kind = kind
+      self.isList = isList
       self.description = description
     }
   }

@@ -61,10 +61,11 @@ public enum Answer: Sendable, Equatable {
 
   public struct Extraction: Sendable, Equatable {
     public struct Value: Sendable, Equatable {
+      /// The field, or a path such as `parts[2]` or `address.city`.
       public var name: String
-      /// A string, a number, or null when the text does not contain the field.
+      /// A string, a number, a boolean, or null when the text does not contain the field; an empty list or object.
       public var value: JSON
-      /// Where the value stands in the input; nil for null.
+      /// Where the value stands in the input; nil for what is not copied.
       public var evidence: Evidence?
       /// The probability that the model gave to this value, among all it could have written.
       public var confidence: Float
@@ -92,14 +93,22 @@ public enum Answer: Sendable, Equatable {
       }
     }
 
-    /// In the order in which they were asked for.
+    /// All of it, in the order of the fields or the schema.
+    public var document: JSON
+    /// Every single value in it.
     public var values: [Value]
     /// Whether the message shows where the values stand.
     public var showsEvidence: Bool
 
-    public init(values: [Value], showsEvidence: Bool = true) {
+    public init(document: JSON, values: [Value], showsEvidence: Bool = true) {
+      self.document = document
       self.values = values
       self.showsEvidence = showsEvidence
+    }
+
+    /// The same for fields that each have one value.
+    public init(values: [Value], showsEvidence: Bool = true) {
+      self.init(document: .object(JSON.Object(values.map { ($0.name, $0.value) })), values: values, showsEvidence: showsEvidence)
     }
   }
 
@@ -115,11 +124,9 @@ public enum Answer: Sendable, Equatable {
 extension Answer.Extraction {
   /// `{"fields":{...},"evidence":{"serial":{"text":"SN-12","start":18,"end":23,...}},"confidence":{...}}`.
   public var json: JSON {
-    var fields = JSON.Object()
     var evidence = JSON.Object()
     var confidence = JSON.Object()
     for value in values {
-      fields[value.name] = value.value
       confidence[value.name] = .number(value.confidence)
       if let place = value.evidence {
         evidence[value.name] = [
@@ -128,7 +135,7 @@ extension Answer.Extraction {
         ]
       }
     }
-    var object: JSON.Object = ["fields": .object(fields)]
+    var object: JSON.Object = ["fields": document]
     if showsEvidence { object["evidence"] = .object(evidence) }
     object["confidence"] = .object(confidence)
     return .object(object)

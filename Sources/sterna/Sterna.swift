@@ -17,7 +17,7 @@ struct Sterna: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Run.self, Pack.self, Inspect.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
+      Run.self, Pack.self, Inspect.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
       Bench.self, Doctor.self, Dummy.self,
     ])
 }

@@ -78,10 +78,11 @@ import Testing
   }
 
   @Test(arguments: [
-    (#"{"input":"x","fields":["a","b:date"]}"#, "fields[1]"), (#"{"input":"x","fields":["a[]"]}"#, "fields[0]"), (#"{"input":"x","fields":[":number"]}"#, "fields[0]"),
-    (#"{"input":"x","fields":[{"name":"a","type":"string","enum":["b"]}]}"#, "fields[0].enum"), (#"{"input":"x","fields":[{"name":"a","type":"object"}]}"#, "fields[0].type"),
-    (#"{"input":"x","fields":[{"name":"a"},{"name":"a"}]}"#, "fields[1]"), (#"{"input":"x","fields":["a"],"options":{"multi":true}}"#, "options.multi"),
-    (#"{"input":"x","fields":["a"],"options":{"threshold":0.5}}"#, "options.threshold"), (#"{"input":"x","fields":["a"],"options":{"contextual":true}}"#, "options.contextual"), (#"{"input":"x","fields":[["a"]]}"#, "fields[0]"), (#"{"input":"x","labels":["a"]}"#, "labels"),
+    (#"{"input":"x","fields":["a","b:day"]}"#, "fields[1]"), (#"{"input":"x","fields":["a[]","a"]}"#, "fields[1]"), (#"{"input":"x","fields":["a:b|"]}"#, "fields[0]"), (#"{"input":"x","fields":[":number"]}"#, "fields[0]"),
+    (#"{"input":"x","fields":[{"name":"a","type":"number","enum":["b"]}]}"#, "fields[0].type"), (#"{"input":"x","fields":[{"name":"a","enum":["b","b"]}]}"#, "fields[0].enum[1]"), (#"{"input":"x","fields":[{"name":"a","type":"object"}]}"#, "fields[0].type"),
+    (#"{"input":"x","fields":[{"name":"a"},{"name":"a"}]}"#, "fields[1]"), (#"{"input":"x","fields":[["a"]]}"#, "fields[0]"), (#"{"input":"x","labels":["a"]}"#, "labels"),
+    (#"{"input":"x","fields":["a"],"options":{"multi":true}}"#, "options.multi"), (#"{"input":"x","fields":["a"],"options":{"threshold":0.5}}"#, "options.threshold"),
+    (#"{"input":"x","fields":["a"],"options":{"contextual":true}}"#, "options.contextual"),
   ])
   func aWrongExtractionNamesThePlace(payload: String, place: String) {
     let found = error(.extract, payload)

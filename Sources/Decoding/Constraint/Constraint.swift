@@ -86,12 +86,15 @@ public struct Constraint: Sendable, Equatable {
       public var name: String
       /// The key that the model reads and writes; the result has `name`.
       public var spoken: String
+      /// What the author says about it, for prompts.
+      public var description: String?
       public var node: NodeID
       public var isRequired: Bool
 
-      public init(name: String, spoken: String? = nil, node: NodeID, isRequired: Bool) {
+      public init(name: String, spoken: String? = nil, description: String? = nil, node: NodeID, isRequired: Bool) {
         self.name = name
         self.spoken = spoken ?? name
+        self.description = description
         self.node = node
         self.isRequired = isRequired
       }

@@ -21,6 +21,9 @@ public final class JobEngine: JobRunner {
   let prefixes: PrefixCache
   let priors = PriorCache(capacity: 64)
   let tokenLengths: TokenLengths
+  let encoder: TextEncoder
+  /// Drafts are for models whose weights come from memory in every pass: with those that fit into a cache a token costs what it costs.
+  let draftLength: Int
 
   /// - Parameter template: in place of the one that the model file carries.
   /// - Throws: what opening the tokenizer throws; `bad_file` when the file's template is wrong.
@@ -44,6 +47,8 @@ public final class JobEngine: JobRunner {
     self.template = template
     model = identity
     tokenLengths = TokenLengths(tokenizer)
+    encoder = TextEncoder(tokenizer)
+    draftLength = network.packed.bodyRange.count > 64_000_000 ? 6 : 0
     prefixes = PrefixCache(capacity: 4)
   }
 

@@ -36,12 +36,12 @@ final class RunningJob {
   private enum Work {
     case classify([Job.Label], LabelTrie)
     case ask([Job.Label], [[TokenID]], yes: TokenID, no: TokenID)
-    case extract([Job.Field], [FieldSpec], maxTokens: Int)
+    case extract(Constraint)
   }
 
   private enum Decider {
     case classify(any BranchScorer)
-    case extract(ObjectExtractor)
+    case extract(JSONWriter)
   }
 
   /// Labels of one job that are scored in one batch.
@@ -72,14 +72,7 @@ final class RunningJob {
         try calibration.check(labels, multi: job.options.multi)
         try calibration.check(engine.model, contextual: engine.isContextual(job.options))
       }
-    case .extract(let fields):
-      let specs = zip(fields, prompt.spoken).map { FieldSpec(spoken: $1, kind: FieldSpec.Kind($0.kind)) }
-      let least = ObjectExtractor.smallestOutput(fields: specs, tokenizer: engine.tokenizer)
-      // Values are copied, so the text bounds them; a field seldom takes more than 64 tokens, unless it is alone.
-      let usual = least + max(prompt.text.count + 8, fields.count * min(64, prompt.text.count + 8))
-      let wanted = job.options.maxTokens ?? min(1024, usual)
-      work = .extract(fields, specs, maxTokens: min(wanted, max(0, engine.network.contextLength - prompt.count)))
-      try checkRoom(answer: min(wanted, least + 8 * fields.count))
+    case .extract(let fields): work = .extract(Constraint(fields, spoken: prompt.spoken))
     }
     try prepare()
   }
@@ -98,13 +91,24 @@ final class RunningJob {
     switch work {
     case .classify(_, let trie): score(LabelScorer(trie))
     case .ask(_, let questions, let yes, let no): score(QuestionScorer(questions, yes: yes, no: no))
-    case .extract(_, let specs, let maxTokens):
-      let extractor = try ObjectExtractor(
-        fields: specs, source: CopySource(job.input, tokenizer: engine.tokenizer, lengths: engine.tokenLengths), tokenizer: engine.tokenizer, maxTokens: maxTokens)
-      decider = .extract(extractor)
-      opening = extractor.request?.feed ?? []
-      if extractor.request == nil { finish() }
+    case .extract(let constraint):
+      let source = CopySource(job.input, tokenizer: engine.tokenizer, lengths: engine.tokenLengths)
+      var writer = try JSONWriter(constraint, source: source, encoder: engine.encoder, end: prompt.stop, draftLength: engine.draftLength)
+      let least = writer.smallestOutput
+      let wanted = job.options.maxTokens ?? usualOutput(least)
+      try checkRoom(answer: min(wanted, least))
+      writer.limit(to: min(wanted, engine.network.contextLength - prompt.count))
+      decider = .extract(writer)
+      opening = writer.request?.feed ?? []
+      if writer.request == nil { finish() }
     }
+  }
+
+  /// Values are copied, so the text bounds them; a field seldom takes more than 64 tokens, unless it is alone.
+  private func usualOutput(_ least: Int) -> Int {
+    guard case .extract(let fields) = job.work else { return 1024 }
+    let text = prompt.text.count + 8
+    return min(1024, least + max(text, fields.count * min(64, text)))
   }
 
   private func score(_ scorer: some BranchScorer) {
@@ -196,8 +200,8 @@ final class RunningJob {
       defer { decider = .classify(scorer) }
       if asked.isEmpty { asked = try branch(&scorer) }
       return asked.map { Model.Step(sequence: $0.sequence, tokens: $0.ask.feed, want: .last) }
-    case .extract(let extractor)?:
-      guard let request = extractor.request else { return [] }
+    case .extract(let writer)?:
+      guard let request = writer.request else { return [] }
       if sequence.room < request.feed.count {
         let left = engine.network.contextLength - sequence.count
         self.sequence = try engine.network.sequence(after: sequence, capacity: min(left, max(request.feed.count, Self.stride)))
@@ -210,7 +214,7 @@ final class RunningJob {
 
   /// Hidden states at the end of what is fed next.
   private var wantedRows: Int {
-    guard case .extract(let extractor)? = decider, let request = extractor.request, let first = request.asks.first else { return 1 }
+    guard case .extract(let writer)? = decider, let request = writer.request, let first = request.asks.first else { return 1 }
     return request.feed.count - first.position
   }
 
@@ -257,14 +261,14 @@ final class RunningJob {
       }
       decider = .classify(scorer)
       if scorer.isDone { finish() }
-    case .extract(var extractor)?:
-      guard let request = extractor.request, let first = request.asks.first else { return }
+    case .extract(var writer)?:
+      guard let request = writer.request, let first = request.asks.first else { return }
       var logits: [[Float]] = []
       for ask in request.asks { logits.append(try engine.network.logits(states, row: row + ask.position - first.position, of: ask.candidates)) }
-      let kept = extractor.choose(logits)
+      let kept = writer.choose(logits)
       sequence.truncate(to: sequence.count - (request.feed.count - kept))
-      decider = .extract(extractor)
-      if extractor.request == nil { finish() }
+      decider = .extract(writer)
+      if writer.request == nil { finish() }
     case nil: return
     }
   }
@@ -279,17 +283,19 @@ final class RunningJob {
       if prior == nil { conclude(scorer.scores) } else { conclude() }
       release()
       return
-    case (.extract(let fields, _, _), .extract(let extractor)):
-      usage.outputTokens = extractor.tokensFed
-      let values = zip(fields, extractor.values).map { field, found in
+    case (.extract, .extract(let writer)):
+      usage.outputTokens = writer.tokensFed
+      let document = writer.document
+      let values = document.leaves.map { leaf in
         Answer.Extraction.Value(
-          name: field.name, value: found.value,
-          evidence: found.span.map { span in
+          name: leaf.path, value: leaf.value,
+          evidence: leaf.span.map { span in
             Answer.Extraction.Evidence(text: Self.slice(job.input, span.bytes), scalars: span.scalars, bytes: span.bytes)
-          }, confidence: found.confidence)
+          }, confidence: leaf.confidence)
       }
       outcome = Outcome(
-        .success(.extraction(Answer.Extraction(values: values, showsEvidence: job.options.evidence))), usage: usage, truncated: extractor.truncated)
+        .success(.extraction(Answer.Extraction(document: document.value, values: values, showsEvidence: job.options.evidence))), usage: usage,
+        truncated: writer.truncated)
     default: fail(SternaError(.internal, "a job of one kind has the decider of another"))
     }
     release()
@@ -325,12 +331,3 @@ final class RunningJob {
   }
 }
 
-extension FieldSpec.Kind {
-  init(_ kind: Job.Field.Kind) {
-    self = switch kind {
-    case .string: .string
-    case .number: .number
-    case .integer: .integer
-    }
-  }
-}
