@@ -38,6 +38,7 @@ extension Job {
     try Job.validate(input: input, limits: limits)
     try work.validate(limits: limits)
     try options.validate(limits: limits)
+    try work.validate(with: options)
     if let meta, case let bytes = meta.compactBytes.count, bytes > limits.metaBytes {
       throw SternaError(.badField, "is too large", at: "meta", expected: "at most \(limits.metaBytes) bytes of JSON", found: "\(bytes) bytes")
     }
@@ -113,6 +114,9 @@ extension Job.Work {
           .badField, "is too long", at: "\(path)[\(i)].description", expected: "at most \(limits.descriptionBytes) bytes",
           found: "\(description.utf8.count) bytes")
       }
+      if case .classify(let labels) = self, let threshold = labels[i].threshold, !(0.0...1.0).contains(threshold) {
+        throw SternaError(.badField, "is out of range", at: "\(path)[\(i)].threshold", expected: "0.0...1.0", found: "\(threshold)")
+      }
       if let first = seen.updateValue(i, forKey: item.name) {
         throw SternaError(.badField, "is the same as \(path)[\(first)]", at: "\(path)[\(i)]", found: "\"\(item.name)\"")
       }
@@ -120,15 +124,42 @@ extension Job.Work {
   }
 }
 
+extension Job.Work {
+  /// Checks what labels and options say about each other.
+  ///
+  /// - Parameter path: of the labels; the options stand beside them.
+  public func validate(with options: Job.Options, path: String = "labels") throws(SternaError) {
+    let beside = path.hasSuffix("labels") ? String(path.dropLast("labels".count)) + "options" : "options"
+    func refuse(_ place: String, _ message: String, _ expected: String) throws(SternaError) {
+      throw SternaError(.badField, message, at: place, expected: expected)
+    }
+    guard case .classify(let labels) = self else {
+      for (name, isThere) in [("multi", options.multi), ("threshold", options.threshold != nil), ("contextual", options.contextual != nil)] where isThere {
+        try refuse("\(beside).\(name)", "belongs to classifications", "nothing")
+      }
+      return
+    }
+    if options.multi {
+      if options.abstainBelow != nil { try refuse(beside + ".abstain_below", "does not go with multi, where no label need be chosen", "threshold in its place") }
+    } else {
+      if options.threshold != nil { try refuse(beside + ".threshold", "belongs to multi", "\"multi\": true beside it, or abstain_below") }
+      if let at = labels.firstIndex(where: { $0.threshold != nil }) {
+        try refuse("\(path)[\(at)].threshold", "belongs to multi", "\"multi\": true in options, or abstain_below")
+      }
+    }
+  }
+}
+
 extension Job.Label {
-  /// `"name"` or `{"name":..,"description":..}`.
+  /// `"name"` or `{"name":..,"description":..,"threshold":..}`.
   static func parse(_ reader: JSONReader) throws(SternaError) -> Job.Label {
     guard case .object? = reader.value else {
-      guard case .string(let name)? = reader.value else { throw reader.error("is not a label", expected: "a name, or {\"name\":..,\"description\":..}") }
+      guard case .string(let name)? = reader.value else { throw reader.error("is not a label", expected: "a name, or {\"name\":..,\"description\":..,\"threshold\":..}") }
       return Job.Label(name)
     }
-    try reader.refuseMembers(except: ["name", "description"])
-    return Job.Label(try reader["name"].string(), description: try reader["description"].optional?.string())
+    try reader.refuseMembers(except: ["name", "description", "threshold"])
+    return Job.Label(
+      try reader["name"].string(), description: try reader["description"].optional?.string(), threshold: try reader["threshold"].optional?.double(in: 0.0...1.0))
   }
 }
 
@@ -194,13 +225,16 @@ extension Job.Options {
       case "evidence": options.evidence = try value.bool()
       case "ack": options.acknowledge = try value.bool()
       case "abstain_below": options.abstainBelow = try value.double(in: 0.0...1.0)
+      case "multi": options.multi = try value.bool()
+      case "threshold": options.threshold = try value.double(in: 0.0...1.0)
+      case "contextual": options.contextual = try value.bool()
       default: throw unknown(value)
       }
     }
     return options
   }
 
-  private static let names = ["max_tokens", "priority", "ttl_ms", "alternatives", "evidence", "ack", "abstain_below"]
+  private static let names = ["max_tokens", "priority", "ttl_ms", "alternatives", "evidence", "ack", "abstain_below", "multi", "threshold", "contextual"]
   private static func unknown(_ reader: JSONReader) -> SternaError {
     reader.error("is not an option", expected: names.joined(separator: ", "))
   }
@@ -214,8 +248,9 @@ extension Job.Options {
     try check(priority, 0...9, "priority")
     try check(ttlMilliseconds, 1...limits.ttlMilliseconds, "ttl_ms")
     try check(alternatives, 0...limits.labels, "alternatives")
-    if let abstainBelow, !(0.0...1.0).contains(abstainBelow) {
-      throw SternaError(.badField, "is out of range", at: "options.abstain_below", expected: "0.0...1.0", found: "\(abstainBelow)")
+    for (name, share) in [("abstain_below", abstainBelow), ("threshold", threshold)] {
+      guard let share, !(0.0...1.0).contains(share) else { continue }
+      throw SternaError(.badField, "is out of range", at: "options.\(name)", expected: "0.0...1.0", found: "\(share)")
     }
   }
 }
@@ -247,7 +282,13 @@ extension Job {
 }
 
 extension Job.Label {
-  var json: JSON { description.map { ["name": .string(name), "description": .string($0)] } ?? .string(name) }
+  var json: JSON {
+    guard description != nil || threshold != nil else { return .string(name) }
+    var object: JSON.Object = ["name": .string(name)]
+    if let description { object["description"] = .string(description) }
+    if let threshold { object["threshold"] = .number(threshold) }
+    return .object(object)
+  }
 }
 
 extension Job.Field {
@@ -272,6 +313,9 @@ extension Job.Options {
     if !evidence { object["evidence"] = false }
     if acknowledge { object["ack"] = true }
     if let abstainBelow { object["abstain_below"] = .number(abstainBelow) }
+    if multi { object["multi"] = true }
+    if let threshold { object["threshold"] = .number(threshold) }
+    if let contextual { object["contextual"] = .bool(contextual) }
     return .object(object)
   }
 }

@@ -27,14 +27,17 @@ public struct Job: Sendable, Equatable {
 
   /// One answer on offer.
   public struct Label: Sendable, Equatable {
-    /// As it appears in the result.
+    /// As it appears in the result. `/` between names makes it a leaf of a hierarchy: `alarm/fire`.
     public var name: String
     /// What the model is told about it, where the prompt template has a place for it.
     public var description: String?
+    /// With `multi`: the score from which on this label is chosen; nil: that of the options.
+    public var threshold: Double?
 
-    public init(_ name: String, description: String? = nil) {
+    public init(_ name: String, description: String? = nil, threshold: Double? = nil) {
       self.name = name
       self.description = description
+      self.threshold = threshold
     }
   }
 
@@ -92,8 +95,17 @@ public struct Job: Sendable, Equatable {
     public var acknowledge = false
     /// A best score under this is an abstention: `label` is null.
     public var abstainBelow: Double?
+    /// Whether several labels may fit, or none: each gets a yes or no of its own.
+    public var multi = false
+    /// With `multi`: the score from which on a label is chosen; nil: 0.5.
+    public var threshold: Double?
+    /// Whether label scores are divided by what they are for inputs without content; nil: as the prompt template says.
+    public var contextual: Bool?
 
     public init() {}
+
+    /// From which score on a label is chosen.
+    public func threshold(of label: Label) -> Double { label.threshold ?? threshold ?? 0.5 }
   }
 
   /// Nil: the agent names it.
@@ -103,15 +115,18 @@ public struct Job: Sendable, Equatable {
   public var options: Options
   /// The client's own, echoed in the result.
   public var meta: JSON?
+  /// What a configured task has for its labels; never part of a payload.
+  public var calibration: Calibration?
 
   public var task: JobTask { work.task }
 
-  public init(id: String? = nil, input: String, work: Work, options: Options = Options(), meta: JSON? = nil) {
+  public init(id: String? = nil, input: String, work: Work, options: Options = Options(), meta: JSON? = nil, calibration: Calibration? = nil) {
     self.id = id
     self.input = input
     self.work = work
     self.options = options
     self.meta = meta
+    self.calibration = calibration
   }
 }
 

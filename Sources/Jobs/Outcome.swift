@@ -39,8 +39,12 @@ public enum Answer: Sendable, Equatable {
     public var best: Int
     /// Whether the best score is under `abstain_below`.
     public var abstained: Bool
-    /// How many labels behind the best one are listed; nil: no list.
+    /// How many labels behind the best one, or behind those chosen, are listed; nil: no list.
     public var alternatives: Int?
+    /// With `multi`: indices of the labels whose score reaches their threshold, none to all of them.
+    public var chosen: [Int]?
+    /// How many labels, from the first on, the model was shown; nil: all of them.
+    public var listed: Int?
 
     public init(scores: [(label: String, score: Float)], best: Int, abstained: Bool = false, alternatives: Int? = nil) {
       self.scores = scores
@@ -50,7 +54,7 @@ public enum Answer: Sendable, Equatable {
     }
 
     public static func == (a: Self, b: Self) -> Bool {
-      a.best == b.best && a.abstained == b.abstained && a.alternatives == b.alternatives && a.scores.count == b.scores.count
+      a.best == b.best && a.abstained == b.abstained && a.alternatives == b.alternatives && a.chosen == b.chosen && a.listed == b.listed && a.scores.count == b.scores.count
         && zip(a.scores, b.scores).allSatisfy { $0.label == $1.label && $0.score == $1.score }
     }
   }
@@ -114,24 +118,6 @@ public enum Answer: Sendable, Equatable {
     case .classification(let classification): classification.json
     case .extraction(let extraction): extraction.json
     }
-  }
-}
-
-extension Answer.Classification {
-  /// `{"label":"leak","score":0.91,"abstained":false,"alternatives":[...],"scores":{...}}`; `label` is null after an abstention.
-  public var json: JSON {
-    var object: JSON.Object = [
-      "label": abstained ? .null : .string(scores[best].label), "score": .number(scores[best].score), "abstained": .bool(abstained),
-    ]
-    if let alternatives {
-      let others = scores.indices.filter { $0 != best }.sorted { (scores[$1].score, $0) < (scores[$0].score, $1) }
-      object["alternatives"] = .array(
-        others.prefix(alternatives).map { ["label": .string(scores[$0].label), "score": .number(scores[$0].score)] })
-    }
-    var all = JSON.Object()
-    for (label, score) in scores { all[label] = .number(score) }
-    object["scores"] = .object(all)
-    return .object(object)
   }
 }
 

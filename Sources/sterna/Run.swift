@@ -47,9 +47,14 @@ private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine
     MemoryPlan.Entry("queue and messages", configuration.limits.queueJobs * 100 + 2 * configuration.limits.job.payloadBytes, "\(configuration.limits.queueJobs) jobs")
   ]
   let prefixes = configuration.prefixes
-  return try JobEngine(
+  let engine = try JobEngine(
     packed: packed, model: Model(packed, options: options),
     prefixFiles: prefixes.diskBytes == 0 ? nil : JobEngine.PrefixFiles(path: prefixes.path, budgetBytes: prefixes.diskBytes))
+  for (i, task) in configuration.tasks.enumerated() {
+    guard let calibration = task.calibration else { continue }
+    do throws(SternaError) { try engine.check(calibration, task.options) } catch { throw error.within("tasks[\(i)].calibration") }
+  }
+  return engine
 }
 
 /// This process's environment as Swift strings.

@@ -149,7 +149,7 @@ extension AgentConfiguration {
   }
 
   private static func readTask(_ reader: JSONReader, _ limits: JobLimits) throws(SternaError) -> Task {
-    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options"])
+    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options", "calibration"])
     let name = try reader["name"].string()
     guard Job.isValid(id: name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
     guard let kind = JobTask(rawValue: try reader["kind"].string()) else {
@@ -161,10 +161,23 @@ extension AgentConfiguration {
     } else {
       inputs.append(try reader["input"].filter())
     }
-    return Task(
+    var task = Task(
       name: name, inputs: inputs, output: try reader["output"].topic(), text: try reader["text"].optional?.pointer(),
       id: try reader["id"].optional?.pointer(), work: try Job.Work.parse(reader, task: kind, limits: limits),
       options: try Job.Options.parse(reader["options"], limits: limits))
+    try task.work.validate(with: task.options, path: reader["labels"].path)
+    if let file = reader["calibration"].optional {
+      guard case .classify(let labels) = task.work else { throw file.error("belongs to classifications", expected: "nothing") }
+      let path = try file.string(bytes: 1...4096)
+      do { task.calibration = try Calibration.load(path, for: labels, multi: task.options.multi) } catch {
+        // The place stays the key, so that its line is found.
+        var error = error
+        error.message = "\(error.place ?? path): \(error.message)"
+        error.place = file.path
+        throw error
+      }
+    }
+    return task
   }
 
   // MARK: - What depends on more than one key

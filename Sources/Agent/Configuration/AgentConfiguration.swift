@@ -133,10 +133,12 @@ public struct AgentConfiguration: Sendable, Equatable {
     /// What is asked about the text.
     public var work: Job.Work
     public var options: Job.Options
+    /// Turns the scores of a classification into frequencies.
+    public var calibration: Calibration?
 
     public init(
       name: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, work: Job.Work,
-      options: Job.Options = Job.Options()
+      options: Job.Options = Job.Options(), calibration: Calibration? = nil
     ) {
       self.name = name
       self.inputs = inputs
@@ -145,6 +147,7 @@ public struct AgentConfiguration: Sendable, Equatable {
       self.id = id
       self.work = work
       self.options = options
+      self.calibration = calibration
     }
   }
 }

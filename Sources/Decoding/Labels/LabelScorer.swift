@@ -10,23 +10,11 @@ import Tokenizer
 ///
 /// The scorer does not run the model: it asks for decisions (`next`) and is told their logits (`answer`). The first is taken at the end of the prompt and `opening`; all others
 /// stand in child sequences, and those that are waiting may run in one batch.
-public struct LabelScorer {
-  /// A decision between the branches at one place.
-  public struct Ask {
-    let node: Int
-    let logProbability: Double
-    /// Holds everything in front of `feed`.
-    public let parent: Inference.Sequence
-    /// The chosen token and what follows from it.
-    public let feed: [TokenID]
-    /// Ascending, at least two.
-    public let candidates: [TokenID]
-  }
-
+public struct LabelScorer: BranchScorer {
   private let trie: LabelTrie
   private var logProbabilities: [Double]
   /// The next ones last: what is under a branch is finished, and its memory let go, before the next branch begins.
-  private var waiting: [Ask] = []
+  private var waiting: [BranchAsk] = []
 
   public init(_ trie: LabelTrie) {
     self.trie = trie
@@ -38,7 +26,7 @@ public struct LabelScorer {
   public var opening: [TokenID] { isTrivial ? [] : trie.nodes.first?.edge ?? [] }
   /// The first decision, behind `opening`; empty when there is none, since there is but one label.
   public var firstCandidates: [TokenID] { trie.nodes.first?.choices ?? [] }
-  private var isTrivial: Bool { firstCandidates.isEmpty }
+  public var isTrivial: Bool { firstCandidates.isEmpty }
 
   public var isDone: Bool { waiting.isEmpty }
 
@@ -47,17 +35,17 @@ public struct LabelScorer {
   public mutating func begin(_ logits: [Float], behind sequence: Inference.Sequence) { decide(0, logits, 0, behind: sequence) }
 
   /// Decisions to run next, at most `most`; each in a child of its parent.
-  public mutating func next(_ most: Int) -> [Ask] {
+  public mutating func next(_ most: Int) -> [BranchAsk] {
     let asks = Array(waiting.suffix(most).reversed())
     waiting.removeLast(asks.count)
     return asks
   }
 
   /// Takes asks back that could not run now.
-  public mutating func putBack(_ asks: some Swift.Collection<Ask>) { waiting += asks.reversed() }
+  public mutating func putBack(_ asks: [BranchAsk]) { waiting += asks.reversed() }
 
   /// - Parameter sequence: the child that holds the ask's `feed`.
-  public mutating func answer(_ ask: Ask, _ logits: [Float], in sequence: Inference.Sequence) {
+  public mutating func answer(_ ask: BranchAsk, _ logits: [Float], in sequence: Inference.Sequence) {
     decide(ask.node, logits, ask.logProbability, behind: sequence)
   }
 
@@ -67,7 +55,7 @@ public struct LabelScorer {
     for (child, step) in zip(trie.nodes[node].children, steps).reversed() {
       let next = trie.nodes[child]
       if next.labels.isEmpty {
-        waiting.append(Ask(node: child, logProbability: logProbability + step, parent: parent, feed: next.edge, candidates: next.choices))
+        waiting.append(BranchAsk(node: child, logProbability: logProbability + step, parent: parent, feed: next.edge, candidates: next.choices))
       }
       for label in next.labels { logProbabilities[label] = logProbability + step - log(Double(next.labels.count)) }
     }

@@ -11,6 +11,9 @@ final class JobBatch {
   /// The more urgent ones first, else in the order in which they came.
   private var jobs: [RunningJob] = []
   private var loads: [PrefixLoad] = []
+  /// Inputs without content that run for jobs, by ticket; tickets of callers are not negative.
+  private var contentFree: [Int: (prior: LabelPrior, input: Int)] = [:]
+  private var lastFreeTicket = 0
   private var finished: [(ticket: Int, outcome: Outcome)] = []
 
   init(_ engine: JobEngine) { self.engine = engine }
@@ -20,9 +23,32 @@ final class JobBatch {
   func add(_ job: Job, ticket: Int) {
     do {
       let at = jobs.lastIndex { $0.job.options.priority >= job.options.priority }.map { $0 + 1 } ?? 0
-      jobs.insert(try RunningJob(job, ticket: ticket, engine), at: at)
+      let running = try RunningJob(job, ticket: ticket, engine)
+      var first: [RunningJob] = []
+      if let key = running.priorKey {
+        let (prior, needed) = try prior(key, of: job)
+        running.divide(by: prior)
+        first = needed
+      }
+      jobs.insert(contentsOf: first + [running], at: at)
     } catch { finished.append((ticket, Outcome(.failure(error)))) }
     collect()
+  }
+
+  /// A task's prior, and the jobs that must run for it: none when it is known, or on its way.
+  private func prior(_ key: LabelPrior.Key, of job: Job) throws(SternaError) -> (LabelPrior, [RunningJob]) {
+    if let known = engine.priors.find(key) ?? contentFree.values.first(where: { $0.prior.key == key && $0.prior.isPending })?.prior { return (known, []) }
+    var runs: [RunningJob] = []
+    for text in ContextualCalibration.inputs {
+      var free = Job(input: text, work: job.work, options: job.options)
+      free.options.contextual = false
+      lastFreeTicket -= 1
+      let run = try RunningJob(free, ticket: lastFreeTicket, engine)
+      if !run.hasNothingToRead { runs.append(run) }
+    }
+    let prior = LabelPrior(key, inputs: runs.count)
+    for (input, run) in runs.enumerated() { contentFree[run.ticket] = (prior, input) }
+    return (prior, runs)
   }
 
   func takeFinished() -> [(ticket: Int, outcome: Outcome)] {
@@ -66,9 +92,16 @@ final class JobBatch {
   }
 
   private func collect() {
+    // Jobs without content stand in front of the first that needs them, and may end in the same pass.
+    for job in jobs where job.outcome != nil {
+      guard let (prior, input) = contentFree.removeValue(forKey: job.ticket) else { continue }
+      prior.take(job.scores, for: input)
+      if prior.isKnown { engine.priors.insert(prior) }
+    }
+    for job in jobs where job.isWaitingForPrior { job.conclude() }
     jobs.removeAll { job in
       guard let outcome = job.outcome else { return false }
-      finished.append((job.ticket, outcome))
+      if job.ticket >= 0 { finished.append((job.ticket, outcome)) }
       return true
     }
   }
@@ -77,7 +110,7 @@ final class JobBatch {
 
   /// Gives memory to jobs that have none, the first first.
   private func place() {
-    for job in jobs where !job.isPlaced && job.outcome == nil {
+    for job in jobs where !job.isPlaced && job.outcome == nil && !job.isWaitingForPrior {
       let prefix = job.prompt.prefix
       let known = engine.prefixes.find(prefix + job.reading, prompt: prefix.count)
       if known?.count ?? 0 >= prefix.count {

@@ -16,7 +16,10 @@ public final class JobEngine: JobRunner {
   /// Jobs under way at once, as far as the memory for keys and values allows.
   public let width = 16
 
+  /// Tokens that the list of a classification's labels may take in the prompt: half of a small context, a quarter of a large one. The text must have room, too, and the list is the same for every text.
+  let listTokens: Int
   let prefixes: PrefixCache
+  let priors = PriorCache(capacity: 64)
   let tokenLengths: TokenLengths
   let vocabulary: WriterVocabulary
   /// Drafts are for models whose weights come from memory in every pass: with those that fit into a cache a token costs what it costs.
@@ -53,7 +56,9 @@ public final class JobEngine: JobRunner {
     try self.init(packed: packed, model: Model(packed, options: options), template: template)
   }
 
-  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity, prefixFiles: PrefixFiles? = nil) {
+  /// - Parameter listTokens: what the list of labels may take in the prompt; nil: it depends on the context's length.
+  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity, prefixFiles: PrefixFiles? = nil, listTokens: Int? = nil) {
+    self.listTokens = listTokens ?? min(network.contextLength / 2, max(512, network.contextLength / 4))
     self.network = network
     self.tokenizer = tokenizer
     self.template = template
@@ -84,6 +89,14 @@ public final class JobEngine: JobRunner {
 
   public func rest(shouldStop: () -> Bool) throws(SternaError) {
     while try prefixes.persistOne(shouldStop: shouldStop) {}
+  }
+
+  /// Whether a job's label scores are divided by those for inputs without content.
+  public func isContextual(_ options: Job.Options) -> Bool { options.contextual ?? template.classify.contextual }
+
+  /// Checks that a task's calibration belongs to this model.
+  public func check(_ calibration: Calibration, _ options: Job.Options) throws(SternaError) {
+    try calibration.check(model, contextual: isContextual(options))
   }
 
   public func run(_ job: Job, control: RunControl) -> Outcome {

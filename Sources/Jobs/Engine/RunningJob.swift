@@ -28,16 +28,21 @@ final class RunningJob {
   private var sequence: Inference.Sequence?
   /// The part of `sequence` that holds what was read.
   private var text: Inference.Sequence?
-  private var asked: [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] = []
+  private var asked: [(ask: BranchAsk, sequence: Inference.Sequence)] = []
+  /// What the labels' scores are divided by; nil: they stay as they are.
+  private(set) var prior: LabelPrior?
+  /// What a classification's decisions came to, before anything was done to it.
+  private var undivided: [Float]?
 
   /// The question, prepared.
   private enum Work {
     case classify([Job.Label], LabelTrie)
+    case ask([Job.Label], [[TokenID]], yes: TokenID, no: TokenID)
     case extract(Constraint)
   }
 
   private enum Decider {
-    case classify(LabelScorer)
+    case classify(any BranchScorer)
     case extract(JSONWriter)
   }
 
@@ -51,14 +56,24 @@ final class RunningJob {
     self.job = job
     self.ticket = ticket
     self.engine = engine
-    prompt = try engine.template.render(job.work, text: job.input, tokenizer: engine.tokenizer)
+    prompt = try engine.template.render(
+      job.work, text: job.input, multi: job.options.multi, listTokens: engine.listTokens, tokenizer: engine.tokenizer)
     reading = prompt.text + prompt.suffix
     usage.inputTokens = prompt.count
     switch job.work {
     case .classify(let labels):
-      let trie = LabelTrie(prompt.spoken.map { engine.tokenizer.encode($0, atStart: false) }, end: prompt.stop)
-      work = .classify(labels, trie)
-      try checkRoom(answer: trie.depth)
+      if case .questions(let questions, let yes, let no)? = prompt.multi {
+        work = .ask(labels, questions, yes: yes, no: no)
+        try checkRoom(answer: questions.map(\.count).max() ?? 0)
+      } else {
+        let trie = LabelTrie(prompt.spoken.map { engine.tokenizer.encode($0, atStart: false) }, end: prompt.stop)
+        work = .classify(labels, trie)
+        try checkRoom(answer: trie.depth)
+      }
+      if let calibration = job.calibration {
+        try calibration.check(labels, multi: job.options.multi)
+        try calibration.check(engine.model, contextual: engine.isContextual(job.options))
+      }
     case .extract(let fields): work = .extract(Constraint(fields, spoken: prompt.spoken))
     case .fill(let schema): work = .extract(schema.constraint.spoken(engine.template.extract.names))
     }
@@ -77,11 +92,8 @@ final class RunningJob {
   /// Makes the decider, and ends the job if there is nothing to decide.
   private func prepare() throws(SternaError) {
     switch work {
-    case .classify(_, let trie):
-      let scorer = LabelScorer(trie)
-      decider = .classify(scorer)
-      opening = scorer.opening
-      if scorer.firstCandidates.isEmpty { finish() }
+    case .classify(_, let trie): score(LabelScorer(trie))
+    case .ask(_, let questions, let yes, let no): score(QuestionScorer(questions, yes: yes, no: no))
     case .extract(let constraint):
       let source = CopySource(job.input, tokenizer: engine.tokenizer, lengths: engine.tokenLengths)
       var writer = try JSONWriter(constraint, source: source, vocabulary: engine.vocabulary, end: prompt.stop, draftLength: engine.draftLength)
@@ -100,6 +112,38 @@ final class RunningJob {
     guard case .extract(let fields) = job.work else { return 1024 }
     let text = prompt.text.count + 8
     return min(1024, least + max(text, fields.count * min(64, text)))
+  }
+
+  private func score(_ scorer: some BranchScorer) {
+    decider = .classify(scorer)
+    opening = scorer.opening
+    if scorer.isTrivial { finish() }
+  }
+
+  // MARK: - The prior
+
+  /// What the scores for inputs without content are known under; nil for a job whose scores are not divided by them, or are known already.
+  var priorKey: LabelPrior.Key? {
+    guard outcome == nil, job.task == .classify, engine.isContextual(job.options) else { return nil }
+    return LabelPrior.Key(prefix: prompt.prefix, suffix: prompt.suffix, spoken: prompt.spoken, multi: prompt.multi)
+  }
+
+  /// Whether a text of these tokens leaves nothing to run in front of the first decision.
+  var hasNothingToRead: Bool { reading.isEmpty && opening.isEmpty }
+
+  func divide(by prior: LabelPrior) { self.prior = prior }
+
+  /// Whether everything is decided, and only the prior is missing.
+  var isWaitingForPrior: Bool { undivided != nil && outcome == nil }
+
+  /// Ends a job whose prior has come, or will not come.
+  func conclude() {
+    guard let scores = undivided, let prior else { return }
+    switch prior.state {
+    case .pending: return
+    case .known(let values): conclude(prior.divide(scores, by: values))
+    case .failed(let error): fail(error)
+    }
   }
 
   // MARK: - Stages
@@ -171,8 +215,8 @@ final class RunningJob {
     }
     switch decider {
     case .classify(var scorer)?:
+      defer { decider = .classify(scorer) }
       if asked.isEmpty { asked = try branch(&scorer) }
-      decider = .classify(scorer)
       return asked.map { Model.Step(sequence: $0.sequence, tokens: $0.ask.feed, want: .last) }
     case .extract(let writer)?:
       guard let request = writer.request else { return [] }
@@ -192,11 +236,11 @@ final class RunningJob {
     return request.feed.count - first.position
   }
 
-  private func branch(_ scorer: inout LabelScorer) throws(SternaError) -> [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] {
+  private func branch(_ scorer: inout any BranchScorer) throws(SternaError) -> [(ask: BranchAsk, sequence: Inference.Sequence)] {
     var asks = scorer.next(Self.branches)
     while true {
       do {
-        var children: [(ask: LabelScorer.Ask, sequence: Inference.Sequence)] = []
+        var children: [(ask: BranchAsk, sequence: Inference.Sequence)] = []
         for ask in asks { children.append((ask, try engine.network.sequence(after: ask.parent, capacity: ask.feed.count))) }
         return children
       } catch {
@@ -205,7 +249,7 @@ final class RunningJob {
           throw error
         }
         // Fewer at a time: what is below these is finished, and let go, before the others begin.
-        scorer.putBack(asks[(asks.count / 2)...])
+        scorer.putBack(Array(asks[(asks.count / 2)...]))
         asks.removeSubrange((asks.count / 2)...)
       }
     }
@@ -260,14 +304,11 @@ final class RunningJob {
   private func finish() {
     guard let decider else { return }
     switch (work, decider) {
-    case (.classify(let labels, _), .classify(let scorer)):
-      let scores = scorer.scores
-      var best = 0
-      for i in scores.indices where scores[i] > scores[best] { best = i }
-      let answer = Answer.Classification(
-        scores: zip(labels, scores).map { ($0.name, $1) }, best: best, abstained: job.options.abstainBelow.map { Double(scores[best]) < $0 } ?? false,
-        alternatives: job.options.alternatives)
-      outcome = Outcome(.success(.classification(answer)), usage: usage)
+    case (.classify, .classify(let scorer)), (.ask, .classify(let scorer)):
+      undivided = scorer.scores
+      if prior == nil { conclude(scorer.scores) } else { conclude() }
+      release()
+      return
     case (.extract, .extract(let writer)):
       usage.outputTokens = writer.tokensFed
       let document = writer.document
@@ -284,6 +325,31 @@ final class RunningJob {
     default: fail(SternaError(.internal, "a job of one kind has the decider of another"))
     }
     release()
+  }
+
+  /// Makes the answer of a classification.
+  /// - Parameter scores: one for each label that the model could choose, the contrast among them; for questions the probabilities of yes.
+  private func conclude(_ scores: [Float]) {
+    guard case .classify(let labels) = job.work else { return }
+    var scores = scores
+    if case .contrast(let contrast)? = prompt.multi { scores = Array(LabelPrior.odds(scores, against: contrast).prefix(labels.count)) }
+    var best = 0
+    for i in scores.indices where scores[i] > scores[best] { best = i }
+    if let curve = job.calibration?.curve {
+      scores = job.options.multi ? scores.map { Float(curve.rate(at: Double($0))) } : curve.calibrated(scores)
+    }
+    var answer = Answer.Classification(
+      scores: zip(labels, scores).map { ($0.name, $1) }, best: best, abstained: job.options.abstainBelow.map { Double(scores[best]) < $0 } ?? false,
+      alternatives: job.options.alternatives)
+    if job.options.multi { answer.chosen = labels.indices.filter { Double(scores[$0]) >= job.options.threshold(of: labels[$0]) } }
+    if prompt.listed < labels.count { answer.listed = prompt.listed }
+    outcome = Outcome(.success(.classification(answer)), usage: usage)
+  }
+
+  /// What the labels scored, for a job that runs for a prior.
+  var scores: Result<[Float], SternaError> {
+    if case .failure(let error)? = outcome?.result { return .failure(error) }
+    return undivided.map { .success($0) } ?? .failure(SternaError(.internal, "an input without content has no scores"))
   }
 
   private static func slice(_ text: String, _ bytes: Range<Int>) -> String {
