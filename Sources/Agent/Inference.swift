@@ -30,6 +30,7 @@ final class InferenceThread: Sendable {
     /// Jobs at the engine.
     var underWay = 0
     var done: [Done] = []
+    var complaint: SternaError?
     var isStopping = false
   }
 
@@ -61,6 +62,9 @@ final class InferenceThread: Sendable {
       progress: { self.passes.add(1, ordering: .relaxed) }, shouldStop: { self.isInterrupted.load(ordering: .relaxed) })
     var started: [Int: Int] = [:]
     engine.serve(control: control) { underWay in
+      if underWay == 0, self.state.quietly({ $0.inbox.isEmpty && !$0.isStopping }) {
+        do throws(SternaError) { try engine.rest(shouldStop: { self.state.quietly { !$0.inbox.isEmpty || $0.isStopping } }) } catch { self.state.with { $0.complaint = error } }
+      }
       guard let work = self.next(waiting: underWay == 0) else { return nil }
       started[work.sequence] = Clock.uptime
       return (work.sequence, work.job)
@@ -106,6 +110,14 @@ final class InferenceThread: Sendable {
     state.quietly { state in
       defer { state.done = [] }
       return state.done
+    }
+  }
+
+  /// Something for the log, once.
+  func takeComplaint() -> SternaError? {
+    state.quietly { state in
+      defer { state.complaint = nil }
+      return state.complaint
     }
   }
 

@@ -41,3 +41,11 @@ extension JSON {
     }
   }
 }
+
+extension [JSON] {
+  /// Whether no two are equal as JSON values.
+  public var areAllDifferent: Bool {
+    var seen = Set<JSON.ValueKey>()
+    return allSatisfy { seen.insert($0.valueKey).inserted }
+  }
+}

@@ -24,33 +24,36 @@ public final class TokenMasks: Sendable {
       state.vocabulary = vocabulary
       switch (value.machine, place.place) {
       case (.string(let machine), .string(let place)):
-        return permitted(machine, place, vocabulary, &state.cache) { Key(value: value.id, state: FreeValue.State(place: .string($0))) }
+        return permitted(
+          machine, place, &state.cache, key: { Key(value: value.id, state: FreeValue.State(place: .string($0))) },
+          find: { vocabulary.permitted(in: machine, from: $0) })
       case (.number(let machine), .number(let place)):
-        return permitted(machine, place, vocabulary, &state.cache) { Key(value: value.id, state: FreeValue.State(place: .number($0))) }
-      default: return TokenMask([], of: vocabulary.tokenCount)
+        return permitted(
+          machine, place, &state.cache, key: { Key(value: value.id, state: FreeValue.State(place: .number($0))) },
+          find: { vocabulary.permitted(in: machine, from: $0) })
+      default: return TokenMask([], of: tokenizer.count)
       }
     }
   }
 
   private func permitted<Machine: ByteMachine>(
-    _ machine: Machine, _ state: Machine.State, _ vocabulary: VocabularyTrie, _ cache: inout Cache, _ key: (Machine.State) -> Key
+    _ machine: Machine, _ state: Machine.State, _ cache: inout Cache, key: (Machine.State) -> Key, find: (Machine.State) -> PermittedTokens
   ) -> TokenMask {
     func own() -> TokenMask {
       let key = key(state)
-      return (cache[key] ?? cache.insert(Entry(mask: vocabulary.permitted(machine, from: state)), key, capacity)).mask
+      return (cache[key] ?? cache.insert(Entry(mask: TokenMask(find(state).tokens, of: tokenizer.count)), key, capacity)).mask
     }
-    // States that differ in their room only share a mask, less the tokens that do not fit. Near the end the walk is short, and each has its own.
+    // States that differ in their room only share a mask, less the tokens that do not fit. Near the end most tokens do not, and each has its own.
     guard let room = machine.room(state) else { return own() }
-    let roomy = machine.with(room: VocabularyTrie.plenty, state)
+    let roomy = machine.with(room: TokenMasks.plenty, state)
     let roomyKey = key(roomy)
     var shared = cache[roomyKey]
-    if shared == nil, room >= TokenMasks.leastRoomToShare {
-      let (tokens, needs) = vocabulary.permittedWithNeeds(machine, from: roomy)
-      shared = cache.insert(Entry(tokens, needs, of: vocabulary.tokenCount), roomyKey, capacity)
-    }
+    if shared == nil, room >= TokenMasks.leastRoomToShare { shared = cache.insert(Entry(find(roomy), of: tokenizer.count), roomyKey, capacity) }
     return shared?.mask(room: room) ?? own()
   }
 
+  /// More room than any token takes.
+  private static let plenty = 1 << 28
   /// With less room most tokens do not fit.
   private static let leastRoomToShare = 8
 
@@ -76,8 +79,8 @@ public final class TokenMasks: Sendable {
 
     init(mask: TokenMask) { self.mask = mask }
 
-    /// - Parameter needs: the room that each token needs.
-    init(_ tokens: [TokenID], _ needs: [Int32], of vocabulary: Int) {
+    init(_ permitted: PermittedTokens, of vocabulary: Int) {
+      let (tokens, needs) = (permitted.tokens, permitted.needs)
       mask = TokenMask(tokens, of: vocabulary)
       widerThan = [Int32](repeating: 0, count: Int(needs.max() ?? 0) + 1)
       for need in needs where need > 0 { widerThan[Int(need) - 1] += 1 }
@@ -128,56 +131,6 @@ public final class TokenMasks: Sendable {
       entries[key] = entry
       entries[key]?.lastUse = clock
       return entry
-    }
-  }
-}
-
-extension VocabularyTrie {
-  /// More room than any token takes.
-  static let plenty = 1 << 28
-
-  /// The tokens that lead from a state to another one.
-  func permitted<Machine: ByteMachine>(_ machine: Machine, from start: Machine.State) -> TokenMask {
-    var tokens: [TokenID] = []
-    walk(machine, start) { _, _, node in if node.token >= 0 { tokens.append(node.token) } }
-    return TokenMask(tokens, of: tokenCount)
-  }
-
-  /// The same from a state with plenty of room, and the room that each token takes and needs to be finished behind it.
-  func permittedWithNeeds<Machine: ByteMachine>(_ machine: Machine, from start: Machine.State) -> (tokens: [TokenID], needs: [Int32]) {
-    var tokens: [TokenID] = []
-    var tokenNeeds: [Int32] = []
-    var needs = [Int32](repeating: 0, count: VocabularyTrie.maxTokenBytes + 1)  // [depth]
-    walk(machine, start) { _, next, node in
-      // Behind the end of a value the room that it took still counts.
-      let need = machine.room(next).map { Int32(clamping: VocabularyTrie.plenty - $0 + machine.roomToFinish(next)) } ?? needs[node.depth]
-      needs[node.depth + 1] = need
-      guard node.token >= 0 else { return }
-      tokens.append(node.token)
-      tokenNeeds.append(need)
-    }
-    return (tokens, tokenNeeds)
-  }
-
-  /// Goes through all nodes that the machine can follow, each with the states in front of and behind it.
-  @inline(__always) private func walk<Machine: ByteMachine>(
-    _ machine: Machine, _ start: Machine.State, _ visit: (Machine.State, Machine.State, Node) -> Void
-  ) {
-    var states = [Machine.State](repeating: start, count: VocabularyTrie.maxTokenBytes + 1)  // [depth]
-    nodes.withUnsafeBufferPointer { nodes in
-      states.withUnsafeMutableBufferPointer { states in
-        var at = 0
-        while at < nodes.count {
-          let node = nodes[at]
-          guard let next = machine.next(states[node.depth], node.byte) else {
-            at = node.end
-            continue
-          }
-          states[node.depth + 1] = next
-          visit(states[node.depth], next, node)
-          at += 1
-        }
-      }
     }
   }
 }

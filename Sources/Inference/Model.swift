@@ -78,6 +78,8 @@ public final class Model {
 
   /// Bytes of keys and values that the budget still has.
   public var kvBytesFree: Int { pool.freeBytes }
+  /// Bytes that the keys and values of all sequences may take.
+  public var kvBudgetBytes: Int { memory.kvBudget }
   /// Bytes of the keys and values of one sequence.
   /// - Parameter capacity: its own tokens, at most `contextLength`.
   public func kvBytes(capacity: Int) -> Int { pool.layout.bytes(capacity) }

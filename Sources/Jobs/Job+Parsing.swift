@@ -21,10 +21,7 @@ extension Job {
     let reader = JSONReader(json)
     _ = try reader.object()
     if let version = reader["v"].optional, try version.int() != 1 { throw version.error("is a version that this agent does not speak", expected: "1") }
-    for (member, why) in [("schema", "JSON Schemas are not supported yet; use `fields`"), ("profile", "there are no profiles; send the job to the topic of a task")]
-    where reader[member].isPresent {
-      throw SternaError(member == "profile" ? .unknownProfile : .badField, why, at: member)
-    }
+    if reader["profile"].isPresent { throw SternaError(.unknownProfile, "there are no profiles; send the job to the topic of a task", at: "profile") }
     var job = Job(input: try reader["input"].string(), work: try Work.parse(reader, task: task, limits: limits))
     job.id = try reader["id"].optional?.string()
     job.options = try Options.parse(reader["options"], limits: limits)
@@ -73,8 +70,14 @@ extension Job {
 extension Job.Work {
   /// `labels` or `fields` of a payload or of a configured task.
   public static func parse(_ reader: JSONReader, task: JobTask, limits: JobLimits = JobLimits()) throws(SternaError) -> Job.Work {
-    let (own, other) = task == .classify ? ("labels", "fields") : ("fields", "labels")
-    if reader[other].isPresent { throw reader[other].error("does not belong in a job of the task \(task.rawValue)") }
+    let own = task == .classify ? "labels" : "fields"
+    for other in task == .classify ? ["fields", "schema"] : ["labels"] where reader[other].isPresent {
+      throw reader[other].error("does not belong in a job of the task \(task.rawValue)")
+    }
+    if let schema = reader["schema"].value {
+      if reader["fields"].isPresent { throw reader["schema"].error("goes without `fields`") }
+      do { return .fill(try Job.Schema(schema)) } catch { throw error.within(reader["schema"].path, separator: ".") }
+    }
     let most = task == .classify ? limits.labels : limits.fields
     var labels: [Job.Label] = []
     var fields: [Job.Field] = []
@@ -93,6 +96,7 @@ extension Job.Work {
     switch self {
     case .classify(let labels): (items, most) = (labels.map { ($0.name, $0.description) }, limits.labels)
     case .extract(let fields): (items, most) = (fields.map { ($0.name, $0.description) }, limits.fields)
+    case .fill: return  // compiled, so checked
     }
     guard (1...max(1, most)).contains(items.count) else {
       throw SternaError(.badField, "has the wrong number of elements", at: path, expected: "1...\(most)", found: "\(items.count)")
@@ -269,6 +273,7 @@ extension Job {
     switch work {
     case .classify(let labels): object["labels"] = .array(labels.map(\.json))
     case .extract(let fields): object["fields"] = .array(fields.map(\.json))
+    case .fill(let schema): object["schema"] = schema.document
     }
     if options != Options() { object["options"] = options.json }
     if let meta { object["meta"] = meta }

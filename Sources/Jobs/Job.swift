@@ -1,4 +1,5 @@
 import Basics
+import Decoding
 
 /// The two kinds of job, named as in the topics `jobs/classify` and `jobs/extract`.
 public enum JobTask: String, Sendable, CaseIterable {
@@ -13,11 +14,13 @@ public struct Job: Sendable, Equatable {
   public enum Work: Sendable, Equatable {
     case classify([Label])
     case extract([Field])
+    /// An extraction whose answer fulfils a JSON Schema.
+    case fill(Schema)
 
     public var task: JobTask {
       switch self {
       case .classify: .classify
-      case .extract: .extract
+      case .extract, .fill: .extract
       }
     }
   }

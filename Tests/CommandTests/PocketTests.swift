@@ -102,7 +102,7 @@ import Testing
   @Test func wrongJobsAreToldWhatIsWrong() throws {
     for (arguments, words) in [
       (["classify", "--labels", "a,a", "--text", "x"], ["labels[1]", "labels[0]"]), (["classify", "--labels", "a,b", "--text", ""], ["input"]),
-      (["extract", "--fields", "a,b:date", "--text", "x"], ["fields[1]", "date", "number"]),
+      (["extract", "--fields", "a,b:day", "--text", "x"], ["fields[1]", "date", "number"]),
       (["classify", "--labels", String(repeating: "a,", count: 1001), "--text", "x"], ["labels", "1000"]),
     ] {
       let run = try SternaProcess.run([arguments[0], SternaProcess.pocket] + arguments.dropFirst() + ["--json"])

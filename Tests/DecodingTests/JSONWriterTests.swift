@@ -45,7 +45,12 @@ private final class ToyTokenizer: Sendable {
     return tokens
   }
 
-  var encoder: TextEncoder { TextEncoder { self.encode($0) } length: { $0 == Self.end ? 0 : self.vocabulary.tokens[Int($0)].count } }
+  /// Masks by trying every token.
+  var writing: WriterVocabulary {
+    WriterVocabulary(
+      encode: { self.encode($0) }, bytes: { self.bytes([$0]) }, length: { self.bytes([$0]).count },
+      permitted: { value, state in self.vocabulary.tokens.indices.filter { value.next(state, self.vocabulary.tokens[$0]) != nil }.map { Int32($0) } })
+  }
   func bytes(_ tokens: some Swift.Sequence<Int32>) -> [UInt8] { tokens.flatMap { $0 == Self.end ? [] : vocabulary.tokens[Int($0)] } }
 }
 
@@ -160,7 +165,7 @@ private final class ToyTokenizer: Sendable {
       let source = Self.tokenizer.vocabulary.source(text)
       let model = ChanceModel(seed: random.next())
       var writer: JSONWriter
-      do { writer = try JSONWriter(constraint, source: source, encoder: Self.tokenizer.encoder, end: ToyTokenizer.end) } catch {
+      do { writer = try JSONWriter(constraint, source: source, vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end) } catch {
         #expect(error.code == .noValidOutput)
         continue
       }
@@ -193,7 +198,7 @@ private final class ToyTokenizer: Sendable {
       let budget = Int.random(in: 5...80, using: &random)
       var expected: (WrittenDocument, Bool, Int, [Int32])?
       for draft in [0, 1, 3, 6, 40] {
-        guard var writer = try? JSONWriter(constraint, source: source, encoder: Self.tokenizer.encoder, end: ToyTokenizer.end, draftLength: draft) else { continue }
+        guard var writer = try? JSONWriter(constraint, source: source, vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end, draftLength: draft) else { continue }
         writer.limit(to: budget)
         let (fed, count) = run(&writer, model)
         let found = (writer.document, writer.truncated, writer.tokensFed, fed)
@@ -216,7 +221,7 @@ private final class ToyTokenizer: Sendable {
     var random = SeededGenerator(state: 33)
     for _ in 0..<500 {
       let source = Self.tokenizer.vocabulary.source("Ventil ab pump. open")
-      var writer = try JSONWriter(constraint, source: source, encoder: Self.tokenizer.encoder, end: ToyTokenizer.end, draftLength: 0)
+      var writer = try JSONWriter(constraint, source: source, vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end, draftLength: 0)
       var fed: [Int32] = []
       // Where the model always takes the longest token, as an encoder does, the whole text is that of the encoder.
       while let request = writer.request {
@@ -244,7 +249,7 @@ private final class ToyTokenizer: Sendable {
     constraint.root = constraint.nodes.count - 1
     let source = Self.tokenizer.vocabulary.source("no numbers")
     do {
-      _ = try JSONWriter(constraint, source: source, encoder: Self.tokenizer.encoder, end: ToyTokenizer.end)
+      _ = try JSONWriter(constraint, source: source, vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end)
       Issue.record("written")
     } catch {
       #expect(error.code == .noValidOutput && error.found == "pressure: no number that fits")
@@ -258,7 +263,7 @@ private final class ToyTokenizer: Sendable {
     object.properties.append(field(.literals(["x"]), "ab", in: &constraint, nullable: false))
     constraint.nodes.append(.object(object))
     constraint.root = constraint.nodes.count - 1
-    var writer = try JSONWriter(constraint, source: Self.tokenizer.vocabulary.source("text"), encoder: Self.tokenizer.encoder, end: ToyTokenizer.end)
+    var writer = try JSONWriter(constraint, source: Self.tokenizer.vocabulary.source("text"), vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end)
     #expect(writer.request?.asks.count == 1)
     _ = writer.choose([[0, 0]])
     #expect(writer.request == nil)

@@ -40,7 +40,7 @@ extension AgentConfiguration {
 
 extension AgentConfiguration {
   private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
-    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "tasks"])
+    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "tasks"])
     var configuration = AgentConfiguration()
 
     let agent = root["agent"]
@@ -83,6 +83,11 @@ extension AgentConfiguration {
     if let jobs = limits["queue_jobs"].optional { configuration.limits.queueJobs = try jobs.int(in: 1...1_000_000) }
     if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) * 1_000_000 }
     if let inFlight = limits["in_flight"].optional { configuration.limits.inFlight = try inFlight.int(in: 1...1000) }
+
+    let prefixes = root["prefixes"]
+    try prefixes.allow(["path", "disk_mb"])
+    if let path = prefixes["path"].optional { configuration.prefixes.path = try path.string(bytes: 1...4096) }
+    if let megabytes = prefixes["disk_mb"].optional { configuration.prefixes.diskBytes = try megabytes.int(in: 0...1_000_000) * 1_000_000 }
 
     let journal = root["journal"]
     try journal.allow(["path", "keep_hours", "keep_jobs"])
@@ -191,6 +196,9 @@ extension AgentConfiguration {
     // With several directories systemd separates them by colons; the first one is ours.
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
       journal.path = state + "/" + journal.path
+    }
+    if !prefixes.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
+      prefixes.path = state + "/" + prefixes.path
     }
   }
 

@@ -16,6 +16,7 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var memory = Memory()
   public var limits = Limits()
   public var journal = Journal()
+  public var prefixes = Prefixes()
   public var tasks: [Task] = []
 
   public init() {}
@@ -105,6 +106,16 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var keepSeconds = 86_400
     /// The most finished jobs remembered, whatever their age.
     public var keepJobs = 20_000
+
+    public init() {}
+  }
+
+  /// Where the model's work for task prompts is kept across restarts.
+  public struct Prefixes: Sendable, Equatable {
+    /// A folder. Relative paths are taken from systemd's state directory where there is one, else from the working directory.
+    public var path = "prefixes"
+    /// Bytes that its files may take together; 0 keeps them in memory only.
+    public var diskBytes = 256_000_000
 
     public init() {}
   }

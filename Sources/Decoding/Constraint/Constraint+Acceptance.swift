@@ -66,7 +66,7 @@ private struct Acceptance {
       let length = text.unicodeScalars.count
       return length >= rule.minLength && rule.maxLength.map { length <= $0 } != false && rule.automaton?.matches(text) != false
     case (.array(let rule), .array(let elements)):
-      guard elements.count >= rule.minCount, rule.maxCount.map({ elements.count <= $0 }) != false, !rule.isUnique || areDistinct(elements) else { return false }
+      guard elements.count >= rule.minCount, rule.maxCount.map({ elements.count <= $0 }) != false, !rule.isUnique || elements.areAllDifferent else { return false }
       for (i, element) in inside.enumerated() {
         guard let node = i < rule.prefix.count ? rule.prefix[i] : rule.items, accepts(element, node) else { return false }
       }

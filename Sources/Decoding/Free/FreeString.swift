@@ -6,36 +6,36 @@ import Basics
 /// Pattern and lengths are enforced together and exactly: `^(?:ab)*$` with `minLength` 3 has no place to stop behind three scalars, and none to go on behind `maxLength` 4.
 struct FreeString: ByteMachine {
   struct State: Hashable, Sendable {
-    fileprivate enum Phase: UInt8 { case before, inside, escape, done }
-    fileprivate var phase: Phase
+    enum Phase: UInt8 { case before, inside, escape, done }
+    var phase: Phase
     /// State of the automaton between scalars.
-    fileprivate var at: Int32 = 0
+    var at: Int32 = 0
     /// Node of the classifier: where in a UTF-8 sequence.
-    fileprivate var node: Int32 = 0
+    var node: Int32 = 0
     /// Scalars that are missing up to the shortest string allowed.
-    fileprivate var owed: Int32 = 0
+    var owed: Int32 = 0
     /// Scalars that there is room for. While some are owed it is what is owed and `slack`.
-    fileprivate var room: Int32 = 0
+    var room: Int32 = 0
   }
 
   /// Bound on the table of completions: scalars of `minLength` times states of the automaton.
   static let maxCompletions = 1 << 19
 
-  private let classifier: UTF8Classifier
-  private let classCount: Int
+  let classifier: UTF8Classifier
+  let classCount: Int
   /// [states, classes]
-  private let transitions: [Int32]
-  private let automaton: StringAutomaton
-  private let accepting: [Bool]
+  let transitions: [Int32]
+  let automaton: StringAutomaton
+  let accepting: [Bool]
   /// Scalars of the shortest completion. [states]
-  private let shortest: [Int32]
+  let shortest: [Int32]
   /// The longest of them.
-  private let longestCompletion: Int32
+  let longestCompletion: Int32
   /// Bytes to finish with, the quote excluded, where so many scalars are owed; `impossible` where the lengths allow no end. [owed, states]
-  private let completionBytes: [Int32]
-  private static let impossible = Int32.max
-  private let minLength: Int32
-  private let maxLength: Int32
+  let completionBytes: [Int32]
+  static let impossible = Int32.max
+  let minLength: Int32
+  let maxLength: Int32
 
   /// - Parameters:
   ///   - rule: `source` and `moment` do not matter here.
@@ -165,7 +165,7 @@ struct FreeString: ByteMachine {
     return completionBytes[Int(state.owed) * accepting.count + Int(state.at)] != FreeString.impossible
   }
 
-  private func leads(_ state: State, through node: Int) -> Bool {
+  func leads(_ state: State, through node: Int) -> Bool {
     // Far from both bounds only the automaton decides.
     if state.owed == 0, state.room > longestCompletion { return automaton.leads(Int(state.at), through: node) }
     return anyClass(behind: node) { behind(state, $0) != nil }

@@ -6,13 +6,16 @@ struct Grounding {
   let source: CopySource
   /// Places of values that are copied, by node.
   private(set) var places: [[CopySource.Occurrence]]
+  /// Values that the model writes itself, by node.
+  private(set) var free: [Constraint.NodeID: FreeValue] = [:]
   /// How many nodes deep the shallowest value of a node is; nil for a node that the text has no value for.
   private(set) var rank: [Int?]
 
   /// At most so many places are considered for a string with a pattern: a text of a few pages under a pattern that fits everywhere has millions.
   static let mostPlaces = 20_000
 
-  init(_ constraint: Constraint, _ source: CopySource) {
+  /// - Throws: `unsupported` when a free value cannot be written as its rule demands.
+  init(_ constraint: Constraint, _ source: CopySource, _ vocabulary: WriterVocabulary) throws(SternaError) {
     self.constraint = constraint
     self.source = source
     places = []
@@ -20,10 +23,11 @@ struct Grounding {
       switch node {
       case .string(let rule) where rule.source == .copied: Self.places(of: rule, in: source)
       case .number(let rule) where rule.source == .copied:
-        source.numbers.filter { source.number(startingAt: $0.start).map { rule.allows($0.json) } ?? false }
+        source.numbers.filter { if case .number(let number)? = source.number(startingAt: $0.start)?.json { rule.allows(number) } else { false } }
       default: []
       }
     }
+    for (index, node) in constraint.nodes.enumerated() { free[index] = try vocabulary.freeValue(node) }
     rank = [Int?](repeating: nil, count: constraint.nodes.count)
     // A node has a value when those below it have; so from the leaves up, until nothing changes.
     var round = 0
@@ -105,15 +109,5 @@ extension Constraint.StringRule {
   func allows(_ text: String) -> Bool {
     let length = text.unicodeScalars.count
     return length >= minLength && length <= maxLength ?? .max && automaton?.matches(text) ?? true
-  }
-}
-
-extension Constraint.NumberRule {
-  func allows(_ value: JSON) -> Bool {
-    guard case .number(let number) = value, let double = number.double else { return false }
-    if isInteger, number.int == nil { return false }
-    if let minimum, let bound = minimum.value.double, minimum.isExclusive ? double <= bound : double < bound { return false }
-    if let maximum, let bound = maximum.value.double, maximum.isExclusive ? double >= bound : double > bound { return false }
-    return true
   }
 }

@@ -17,6 +17,9 @@ extension JSONWriter {
         let (found, span) = completed(value)
         notes = Notes(.leaf(found, span), behind: notes)
         rest = here.next
+      case .free(let content):
+        notes = Notes(.leaf(content.shortest, nil), behind: notes)
+        rest = here.next
       case .value(let node, let excluded): rest = shortest(node, excluded, here.next)
       case .members: rest = alternatives(here, notes).last
       case .elements:
@@ -44,13 +47,13 @@ extension JSONWriter {
   }
 
   /// The value with the fewest nodes below it; null before all others.
-  private func shortest(_ node: Constraint.NodeID, _ excluded: [JSON], _ next: Rest?) -> Rest? {
+  private func shortest(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, _ next: Rest?) -> Rest? {
     switch grounding.constraint.nodes[node] {
     case .literals(let values):
-      let allowed = values.filter { !excluded.contains($0) }
+      let allowed = values.filter { !excluded.contains($0.valueKey) }
       return Rest(.note(.leaf(allowed.contains(.null) ? .null : allowed.first ?? .null, nil)), next)
     case .anyOf(let nodes):
-      let hasNull = nodes.first { if case .literals(let values) = grounding.constraint.nodes[$0] { values.contains(.null) && !excluded.contains(.null) } else { false } }
+      let hasNull = nodes.first { if case .literals(let values) = grounding.constraint.nodes[$0] { values.contains(.null) && !excluded.contains(JSON.null.valueKey) } else { false } }
       let viable = nodes.filter { !alternatives(Rest(.value($0, excluded: excluded), nil), nil).isEmpty }
       guard let best = hasNull ?? viable.min(by: { (grounding.rank[$0] ?? .max) < (grounding.rank[$1] ?? .max) }) else { return Rest(.note(.leaf(.null, nil)), next) }
       return hasNull == nil ? shortest(best, excluded, next) : Rest(.note(.leaf(.null, nil)), next)

@@ -21,7 +21,7 @@ extension JSONWriter {
       case .note(let note):
         way.notes = Notes(note, behind: way.notes)
         way.rest = here.next
-      case .copy: return [way]
+      case .copy, .free: return [way]
       case .value, .members, .elements:
         let alternatives = alternatives(here, way.notes)
         if alternatives.count == 1 {
@@ -42,15 +42,23 @@ extension JSONWriter {
     case .value(let node, let excluded): values(node, excluded, isNullable: false, rest.next)
     case .members(let node, let from, let isFirst): members(node, from, isFirst, rest.next)
     case .elements(let node, let count): elements(node, count, notes, rest.next)
-    case .text, .copy, .note: []
+    case .text, .copy, .free, .note: []
     }
   }
 
-  private func values(_ node: Constraint.NodeID, _ excluded: [JSON], isNullable: Bool, _ next: Rest?) -> [Rest] {
+  private func values(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, isNullable: Bool, _ next: Rest?) -> [Rest] {
     guard grounding.isViable(node) else { return [] }
     switch grounding.constraint.nodes[node] {
     case .literals(let values):
-      return values.filter { !excluded.contains($0) }.map { Rest(.text($0.compactBytes), Rest(.note(.leaf($0, nil)), next)) }
+      let allowed = excluded.isEmpty ? values : values.filter { !excluded.contains($0.valueKey) }
+      return allowed.map { Rest(.text($0.compactBytes), Rest(.note(.leaf($0, nil)), next)) }
+    case .string(let rule) where rule.source == .free:
+      let quote = UInt8(ascii: "\"")
+      guard let value = grounding.free[node], let state = value.next(value.start, quote) else { return [] }
+      return [Rest(.text([quote]), Rest(.free(FreeContent(value: value, state: state, text: [quote], isString: true)), next))]
+    case .number(let rule) where rule.source == .free:
+      guard let value = grounding.free[node] else { return [] }
+      return [Rest(.free(FreeContent(value: value, state: value.start, text: [], isString: false)), next)]
     case .string(let rule):
       return copy(node, rule.moment == nil ? .string : .moment, isQuoted: true, isNullable, excluded, next).map { [$0] } ?? []
     case .number:
@@ -65,13 +73,13 @@ extension JSONWriter {
   }
 
   private func copy(
-    _ node: Constraint.NodeID, _ kind: CopiedValue.Kind, isQuoted: Bool, _ isNullable: Bool, _ excluded: [JSON], _ next: Rest?
+    _ node: Constraint.NodeID, _ kind: CopiedValue.Kind, isQuoted: Bool, _ isNullable: Bool, _ excluded: Set<JSON.ValueKey>, _ next: Rest?
   ) -> Rest? {
     var places = grounding.places[node]
     if kind == .number, isQuoted { places = grounding.source.withLeadingSpaces(places) }
     var value = CopiedValue(copy: Copy(places), kind: kind, isQuoted: isQuoted, isNullable: isNullable, excluded: excluded)
     // A copy can always be closed at its end; where that is excluded, it must not begin.
-    if !excluded.isEmpty { places = places.filter { value.end(of: $0, in: grounding.source).map { !excluded.contains($0) } ?? false } }
+    if !excluded.isEmpty { places = places.filter { value.end(of: $0, in: grounding.source).map { !excluded.contains($0.valueKey) } ?? false } }
     guard !places.isEmpty else { return nil }
     value.copy = Copy(places)
     let inside = Rest(.copy(value), next)
@@ -95,11 +103,12 @@ extension JSONWriter {
 
   private func elements(_ node: Constraint.NodeID, _ count: Int, _ notes: Notes?, _ next: Rest?) -> [Rest] {
     guard case .array(let rule) = grounding.constraint.nodes[node] else { return [] }
-    var excluded: [JSON] = []
+    var excluded: Set<JSON.ValueKey> = []
     if rule.isUnique, count > 0 {
-      excluded = Notes.elements(notes)
+      let elements = Notes.elements(notes).map(\.valueKey)
+      excluded = Set(elements)
       // A composite value shows only at its end that it is there already: that way ends here.
-      if let last = excluded.last, excluded.dropLast().contains(last) { return [] }
+      if excluded.count < elements.count { return [] }
     }
     var ways: [Rest] = []
     if let element = rule.node(at: count), !values(element, excluded, isNullable: false, nil).isEmpty {

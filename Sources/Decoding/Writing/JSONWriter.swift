@@ -42,7 +42,7 @@ public struct JSONWriter {
   private var draftLength: Int
 
   let grounding: Grounding
-  let encoder: TextEncoder
+  let vocabulary: WriterVocabulary
   private var maxTokens = Int.max
   /// Ends a text that has no end of its own, such as a bare number.
   private let end: TokenID
@@ -92,10 +92,10 @@ public struct JSONWriter {
   /// - Parameters:
   ///   - end: the token that ends an answer.
   ///   - draftLength: tokens of a value that are drafted at first: about as many as a pass over the weights takes along without getting slower; 0: nothing is ever drafted.
-  /// - Throws: `no_valid_output` when the text has no value that the constraint allows.
-  public init(_ constraint: Constraint, source: CopySource, encoder: TextEncoder, end: TokenID, draftLength: Int = 6) throws(SternaError) {
-    grounding = Grounding(constraint, source)
-    self.encoder = encoder
+  /// - Throws: `no_valid_output` when the text has no value that the constraint allows; `unsupported` when a free value cannot be written as its rule demands.
+  public init(_ constraint: Constraint, source: CopySource, vocabulary: WriterVocabulary, end: TokenID, draftLength: Int = 6) throws(SternaError) {
+    grounding = try Grounding(constraint, source, vocabulary)
+    self.vocabulary = vocabulary
     self.end = end
     self.draftLength = draftLength
     guard grounding.isViable(constraint.root) else {
@@ -110,7 +110,7 @@ public struct JSONWriter {
   private static let draftLengths = 2...12
 
   /// Tokens of the shortest text, asked before the first decision.
-  public var smallestOutput: Int { encoder.encode((threads.first.flatMap(filledIn) ?? finished)?.document.value.compactBytes ?? []).count }
+  public var smallestOutput: Int { vocabulary.encode((threads.first.flatMap(filledIn) ?? finished)?.document.value.compactBytes ?? []).count }
 
   /// The most tokens that may be fed; when they are used up, the text is finished without the model.
   public mutating func limit(to maxTokens: Int) {
@@ -266,8 +266,14 @@ public struct JSONWriter {
   private func normalised(_ threads: [Thread]) -> [Thread] {
     threads.flatMap { thread -> [Thread] in
       guard thread.queue.isEmpty, let rest = thread.rest else { return [thread] }
-      if case .copy = rest.item { return [thread] }
-      return normalised(expanded(thread, depth: 0))
+      switch rest.item {
+      case .copy: return [thread]
+      case .free(let content):
+        // A string ends with its own quote.
+        guard content.isString, let value = content.closed else { return [thread] }
+        return normalised([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
+      default: return normalised(expanded(thread, depth: 0))
+      }
     }
   }
 
@@ -276,7 +282,10 @@ public struct JSONWriter {
     ways(thread.rest, text: thread.run, notes: thread.notes, choices: 1).flatMap { way -> [Thread] in
       var next = Thread(rest: way.rest, notes: way.notes, base: thread.notes?.values ?? 0)
       let isFixed: Bool
-      if let rest = way.rest { if case .copy = rest.item { isFixed = true } else { isFixed = depth >= 8 } } else { isFixed = true }
+      switch way.rest?.item {
+      case nil, .copy?, .free?: isFixed = true
+      default: isFixed = depth >= 8
+      }
       if isFixed {
         // A value begins here, or the text ends: nothing can grow together with these tokens.
         next.queue = tokens(way.text, behind: thread)[...]
@@ -292,7 +301,7 @@ public struct JSONWriter {
       var bytes = committedBytes(thread)
       var queue: [TokenID] = []
       for token in certain ?? [] {
-        bytes += encoder.length(token)
+        bytes += vocabulary.length(token)
         if bytes > way.text.count { break }
         queue.append(token)
       }
@@ -303,16 +312,16 @@ public struct JSONWriter {
     }
   }
 
-  private func committedBytes(_ thread: Thread) -> Int { encoder.encode(thread.run).prefix(thread.committed).reduce(0) { $0 + encoder.length($1) } }
+  private func committedBytes(_ thread: Thread) -> Int { vocabulary.encode(thread.run).prefix(thread.committed).reduce(0) { $0 + vocabulary.length($1) } }
 
   /// The tokens of a forced text behind those of its beginning that are committed.
   private func tokens(_ text: [UInt8], behind thread: Thread) -> [TokenID] {
-    let all = encoder.encode(text)
+    let all = vocabulary.encode(text)
     guard thread.committed > 0 else { return all }
-    let before = encoder.encode(thread.run).prefix(thread.committed)
+    let before = vocabulary.encode(thread.run).prefix(thread.committed)
     if all.prefix(thread.committed) == before { return Array(all.dropFirst(thread.committed)) }
     // The text grew together in another way than expected: the rest is encoded on its own.
-    return encoder.encode(Array(text.dropFirst(before.reduce(0) { $0 + encoder.length($1) })))
+    return vocabulary.encode(Array(text.dropFirst(before.reduce(0) { $0 + vocabulary.length($1) })))
   }
 
   private func decision(_ threads: [Thread]) -> Decision {
@@ -330,6 +339,12 @@ public struct JSONWriter {
         }
         crossings = self.crossings(value, thread, rest)
         decision.candidates += crossings.map(\.token)
+      } else if let rest = thread.rest, case .free(let content) = rest.item {
+        decision.candidates += vocabulary.permitted(content)
+        if let found = content.closed {
+          exits = normalised([Thread(rest: rest.next, notes: Notes(.leaf(found, nil), behind: thread.notes))])
+          decision.candidates += exits.compactMap(\.queue.first)
+        }
       }
       decision.exits.append(exits)
       decision.crossings.append(crossings)
@@ -389,6 +404,17 @@ public struct JSONWriter {
           next.append(exit)
         }
         for crossing in decision.crossings[index] where crossing.token == token { next.append(crossing.thread) }
+      } else if let rest = thread.rest, case .free(let content) = rest.item {
+        if let content = content.appending(vocabulary.bytes(token)) {
+          var thread = thread
+          thread.rest = Rest(.free(content), rest.next)
+          next.append(thread)
+        }
+        for exit in decision.exits[index] where exit.queue.first == token {
+          var exit = exit
+          exit.queue.removeFirst()
+          next.append(exit)
+        }
       }
     }
     return next

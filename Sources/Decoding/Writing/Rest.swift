@@ -6,13 +6,15 @@ final class Rest: Sendable {
     /// Bytes that can only be these.
     case text([UInt8])
     /// A value of a node, other than these.
-    case value(Constraint.NodeID, excluded: [JSON])
+    case value(Constraint.NodeID, excluded: Set<JSON.ValueKey>)
     /// The members of an object from a property on.
     case members(Constraint.NodeID, from: Int, isFirst: Bool)
     /// The elements of an array behind those that there are.
     case elements(Constraint.NodeID, count: Int)
     /// The inside of a copied value.
     case copy(CopiedValue)
+    /// The inside of a value that the model writes itself.
+    case free(FreeContent)
     /// Nothing to write, something to remember.
     case note(Notes.Note)
   }
@@ -37,7 +39,7 @@ struct CopiedValue: Sendable {
   /// Whether null could have stood here.
   var isNullable: Bool
   /// What it may not become.
-  var excluded: [JSON]
+  var excluded: Set<JSON.ValueKey>
 
   /// The value and its place, when it may end here.
   func closed(in source: CopySource) -> (JSON, CopiedSpan)? {
@@ -53,7 +55,7 @@ struct CopiedValue: Sendable {
     }
   }
 
-  private func isAllowed(_ value: JSON?) -> Bool { value.map { !excluded.contains($0) } ?? false }
+  private func isAllowed(_ value: JSON?) -> Bool { value.map { excluded.isEmpty || !excluded.contains($0.valueKey) } ?? false }
 
   private func value(_ occurrence: CopySource.Occurrence, _ span: CopiedSpan, _ source: CopySource) -> JSON? {
     switch kind {
@@ -61,6 +63,39 @@ struct CopiedValue: Sendable {
     case .number: source.number(startingAt: occurrence.start + occurrence.lead)?.json
     case .moment: source.moment(occurrence).map { .string($0.iso) }
     }
+  }
+}
+
+/// A value while the model writes it itself.
+struct FreeContent: Sendable {
+  let value: FreeValue
+  var state: FreeValue.State
+  /// JSON, the opening quote included.
+  var text: [UInt8]
+  let isString: Bool
+
+  /// The same behind a token; nil when no value goes on like this.
+  func appending(_ bytes: [UInt8]) -> FreeContent? {
+    guard let state = value.next(state, bytes) else { return nil }
+    var next = self
+    next.state = state
+    next.text += bytes
+    return next
+  }
+
+  /// The value, when it may end here.
+  var closed: JSON? { value.isComplete(state) ? try? JSON.parse(text) : nil }
+
+  /// The shortest value that begins like this.
+  var shortest: JSON {
+    var content = self
+    while !content.value.isComplete(content.state) {
+      let left = content.value.bytesToFinish(content.state)
+      let next = (0...255 as ClosedRange<UInt8>).lazy.compactMap { content.appending([$0]) }.first { $0.value.bytesToFinish($0.state) < left }
+      guard let next else { return .null }
+      content = next
+    }
+    return content.closed ?? .null
   }
 }
 

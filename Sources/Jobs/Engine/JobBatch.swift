@@ -83,8 +83,10 @@ final class JobBatch {
       // Sequences may have grown by a part of their tokens: nothing of them can be used.
       for part in plan { for job in part.counted { job.fail(error) } }
     }
-    for load in loads where load.isDone { engine.prefixes.insert(load.tokens, load.sequence) }
-    for job in jobs { if let load = job.load, load.isDone { start(job, behind: load.sequence) } }
+    for load in loads where load.isDone {
+      let match = engine.prefixes.insert(load.sequence, tokens: load.prompt, isPrompt: true)
+      for job in jobs where job.load === load { start(job, behind: match) }
+    }
     loads.removeAll { load in load.isDone || !jobs.contains { $0.load === load } }
     return true
   }
@@ -110,15 +112,15 @@ final class JobBatch {
   private func place() {
     for job in jobs where !job.isPlaced && job.outcome == nil && !job.isWaitingForPrior {
       let prefix = job.prompt.prefix
-      if prefix.isEmpty {
-        start(job, behind: nil)
-      } else if let known = engine.prefixes.find(prefix) {
+      let known = engine.prefixes.find(prefix + job.reading, prompt: prefix.count)
+      if known?.count ?? 0 >= prefix.count {
         start(job, behind: known)
-      } else if let load = loads.first(where: { $0.tokens == prefix }) {
+      } else if let load = loads.first(where: { $0.prompt == prefix }) {
         job.load = load
       } else {
-        _ = withRoom(for: job) { () throws(SternaError) in
-          let load = PrefixLoad(prefix, try engine.network.sequence(capacity: prefix.count))
+        let start = known?.count ?? 0
+        _ = withRoom(for: job, tokens: prefix.count - start) { () throws(SternaError) in
+          let load = PrefixLoad(prefix, try engine.network.sequence(after: known?.sequence, upTo: start, capacity: prefix.count - start), from: start)
           loads.append(load)
           job.load = load
         }
@@ -128,22 +130,28 @@ final class JobBatch {
     }
   }
 
-  private func start(_ job: RunningJob, behind prefix: Inference.Sequence?) {
-    _ = withRoom(for: job) { () throws(SternaError) in try job.start(behind: prefix) }
+  private func start(_ job: RunningJob, behind match: PrefixCache.Match?) {
+    _ = withRoom(for: job, tokens: job.tokensToStart) { () throws(SternaError) in try job.start(behind: match) }
   }
 
   /// Runs `body` and, as long as it fails for want of memory, makes room: first the prompts that nobody uses now, then jobs behind this one.
   /// When there is nothing left to let go, the job waits for those before it, and fails if there are none.
-  private func withRoom<T>(for job: RunningJob, _ body: () throws(SternaError) -> T) -> T? {
+  private func withRoom<T>(for job: RunningJob, tokens: Int, _ body: () throws(SternaError) -> T) -> T? {
+    var hasEvicted = false
     while true {
       do {
         return try body()
       } catch where error.code == .kvFull {
-        if engine.prefixes.removeAll() { continue }
+        if !hasEvicted {
+          hasEvicted = true
+          if !engine.prefixes.makeRoom(bytes: engine.network.kvBytes(capacity: tokens)) { engine.prefixes.removeAll() }
+          continue
+        }
         if let last = jobs.last(where: { $0.isPlaced && $0.outcome == nil }), last !== job, let a = jobs.firstIndex(where: { $0 === last }),
           let b = jobs.firstIndex(where: { $0 === job }), a > b
         {
           last.withdraw()
+          hasEvicted = false
           loads.removeAll { load in !jobs.contains { $0.load === load } }
           continue
         }
@@ -179,14 +187,14 @@ final class JobBatch {
     var plan: [Part] = []
     var budget = engine.network.batchTokens
     func add(_ job: RunningJob) {
-      guard let steps = withRoom(for: job, { () throws(SternaError) in try job.steps(atMost: max(1, budget)) }), !steps.isEmpty else { return }
+      guard let steps = withRoom(for: job, tokens: job.tokensToStep, { () throws(SternaError) in try job.steps(atMost: max(1, budget)) }), !steps.isEmpty else { return }
       let rows = steps.reduce(0) { $0 + $1.want.count(of: $1.tokens.count) }
       plan.append(Part(owner: .job(job), steps: steps, rows: rows, counted: [job]))
       budget -= steps.reduce(0) { $0 + $1.tokens.count }
     }
     for job in jobs where job.isAnswering { add(job) }
     for load in loads where budget > 0 {
-      let tokens = Array(load.tokens[load.fed..<min(load.tokens.count, load.fed + budget)])
+      let tokens = Array(load.prompt[load.fed..<min(load.prompt.count, load.fed + budget)])
       plan.append(
         Part(
           owner: .load(load), steps: [Model.Step(sequence: load.sequence, tokens: tokens, want: .none)], rows: 0,
@@ -207,14 +215,16 @@ final class JobBatch {
 
 /// A task prompt on its way into memory, and the jobs behind it wait.
 final class PrefixLoad {
-  let tokens: [TokenID]
+  let prompt: [TokenID]
+  /// Holds the prompt's tokens, the first of them perhaps by an ancestor.
   let sequence: Inference.Sequence
-  var fed = 0
+  var fed: Int
 
-  init(_ tokens: [TokenID], _ sequence: Inference.Sequence) {
-    self.tokens = tokens
+  init(_ prompt: [TokenID], _ sequence: Inference.Sequence, from start: Int) {
+    self.prompt = prompt
     self.sequence = sequence
+    fed = start
   }
 
-  var isDone: Bool { fed == tokens.count }
+  var isDone: Bool { fed == prompt.count }
 }

@@ -6,8 +6,8 @@ import Tokenizer
 
 /// Answers jobs with one model, several at once: one pass over the weights serves all jobs that are under way.
 ///
-/// Holds the model, its tokenizer and template, and the keys and values of the task prompts that were asked for last: jobs of one task share
-/// everything in front of their text. What a job answers depends on nothing but the job and the model. Used from one thread at a time; the agent gives it a thread of its own.
+/// Holds the model, its tokenizer and template, and the keys and values of beginnings that jobs share: all jobs of a task have everything in front of
+/// their text in common. What a job answers depends on nothing but the job and the model. Used from one thread at a time; the agent gives it a thread of its own.
 public final class JobEngine: JobRunner {
   public let model: ModelIdentity
   public let network: Model
@@ -21,17 +21,34 @@ public final class JobEngine: JobRunner {
   let prefixes: PrefixCache
   let priors = PriorCache(capacity: 64)
   let tokenLengths: TokenLengths
-  let encoder: TextEncoder
+  let vocabulary: WriterVocabulary
   /// Drafts are for models whose weights come from memory in every pass: with those that fit into a cache a token costs what it costs.
   let draftLength: Int
 
-  /// - Parameter template: in place of the one that the model file carries.
+  /// Where the keys and values of task prompts outlive the process.
+  public struct PrefixFiles: Sendable {
+    /// A folder, made when there is something to write.
+    public var path: String
+    /// Bytes that all files may take together.
+    public var budgetBytes: Int
+
+    public init(path: String, budgetBytes: Int) {
+      self.path = path
+      self.budgetBytes = budgetBytes
+    }
+  }
+
+  /// - Parameters:
+  ///   - template: in place of the one that the model file carries.
+  ///   - prefixFiles: nil keeps task prompts in memory only.
   /// - Throws: what opening the tokenizer throws; `bad_file` when the file's template is wrong.
-  public convenience init(packed: PackedModel, model: Model, template: PromptTemplate? = nil) throws(SternaError) {
+  public convenience init(
+    packed: PackedModel, model: Model, template: PromptTemplate? = nil, prefixFiles: PrefixFiles? = nil
+  ) throws(SternaError) {
     let tokenizer = try Tokenizer(packed)
     let chosen: PromptTemplate
     if let template { chosen = template } else { chosen = try JobEngine.template(of: packed, tokenizer: tokenizer) }
-    self.init(model, tokenizer: tokenizer, template: chosen, identity: ModelIdentity(name: packed.configuration.name, sha256: packed.fingerprint))
+    self.init(model, tokenizer: tokenizer, template: chosen, identity: ModelIdentity(name: packed.configuration.name, sha256: packed.fingerprint), prefixFiles: prefixFiles)
   }
 
   /// The same with a model of its own.
@@ -40,16 +57,17 @@ public final class JobEngine: JobRunner {
   }
 
   /// - Parameter listTokens: what the list of labels may take in the prompt; nil: it depends on the context's length.
-  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity, listTokens: Int? = nil) {
+  public init(_ network: Model, tokenizer: Tokenizer, template: PromptTemplate, identity: ModelIdentity, prefixFiles: PrefixFiles? = nil, listTokens: Int? = nil) {
     self.listTokens = listTokens ?? min(network.contextLength / 2, max(512, network.contextLength / 4))
     self.network = network
     self.tokenizer = tokenizer
     self.template = template
     model = identity
     tokenLengths = TokenLengths(tokenizer)
-    encoder = TextEncoder(tokenizer)
+    vocabulary = WriterVocabulary(tokenizer)
     draftLength = network.packed.bodyRange.count > 64_000_000 ? 6 : 0
-    prefixes = PrefixCache(capacity: 4)
+    // Half of the keys and values may be those that jobs share; running jobs take them back when they need the room.
+    prefixes = PrefixCache(network, budgetBytes: network.kvBudgetBytes / 2, directory: prefixFiles?.path, diskBudgetBytes: prefixFiles?.budgetBytes ?? 0)
   }
 
   /// The template in the file's metadata, or the built-in one that fits.
@@ -64,6 +82,13 @@ public final class JobEngine: JobRunner {
       error.code = .badFile
       throw error.within(packed.path)
     }
+  }
+
+  /// What the cache of shared beginnings did so far.
+  public var prefixStatistics: PrefixCache.Statistics { prefixes.statistics }
+
+  public func rest(shouldStop: () -> Bool) throws(SternaError) {
+    while try prefixes.persistOne(shouldStop: shouldStop) {}
   }
 
   /// Whether a job's label scores are divided by those for inputs without content.
@@ -96,31 +121,5 @@ public final class JobEngine: JobRunner {
         batch.add(next.job, ticket: next.ticket)
       }
     }
-  }
-}
-
-/// Keys and values of the task prompts asked for last. The place where the cache with a budget and a file on disk will be.
-final class PrefixCache {
-  private var entries: [(tokens: [TokenID], sequence: Inference.Sequence)] = []
-  private let capacity: Int
-
-  init(capacity: Int) { self.capacity = capacity }
-
-  func find(_ tokens: [TokenID]) -> Inference.Sequence? {
-    guard let at = entries.firstIndex(where: { $0.tokens == tokens }) else { return nil }
-    let entry = entries.remove(at: at)
-    entries.append(entry)
-    return entry.sequence
-  }
-
-  func insert(_ tokens: [TokenID], _ sequence: Inference.Sequence) {
-    entries.append((tokens, sequence))
-    if entries.count > capacity { entries.removeFirst() }
-  }
-
-  /// Lets go of everything. False when there was nothing.
-  func removeAll() -> Bool {
-    defer { entries.removeAll() }
-    return !entries.isEmpty
   }
 }

@@ -27,10 +27,14 @@ public protocol JobRunner: AnyObject {
   ///   - take: the next job and the caller's number for it; called between passes, with how many are under way, until it has none to give: it is the caller who keeps to `width`.
   ///   - finish: called once for every job, in the order in which they end.
   func serve(control: RunControl, take: (_ underWay: Int) -> (ticket: Int, job: Job)?, finish: (_ ticket: Int, Outcome) -> Void)
+  /// For when nothing is to be done: writes down what makes the next start quicker, until it is done or a job came in.
+  /// - Throws: what an operator should hear of; jobs are answered all the same.
+  func rest(shouldStop: () -> Bool) throws(SternaError)
 }
 
 extension JobRunner {
   public var width: Int { 1 }
+  public func rest(shouldStop: () -> Bool) throws(SternaError) {}
   public func run(_ job: Job) -> Outcome { run(job, control: RunControl()) }
 
   public func serve(control: RunControl, take: (_ underWay: Int) -> (ticket: Int, job: Job)?, finish: (_ ticket: Int, Outcome) -> Void) {

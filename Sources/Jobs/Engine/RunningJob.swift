@@ -19,13 +19,15 @@ final class RunningJob {
   /// What decides; nil while the job has no place.
   private var decider: Decider?
   /// The text and what the template puts behind it; then what the answer begins with, which goes with them.
-  private let reading: [TokenID]
+  let reading: [TokenID]
   private var opening: [TokenID] = []
   private var read = 0
   /// Tokens of the step asked for last.
   private var reads = 0
   /// Holds what was read, and of an extraction what was written, too. A chain: when one is full, the next continues it.
   private var sequence: Inference.Sequence?
+  /// The part of `sequence` that holds what was read.
+  private var text: Inference.Sequence?
   private var asked: [(ask: BranchAsk, sequence: Inference.Sequence)] = []
   /// What the labels' scores are divided by; nil: they stay as they are.
   private(set) var prior: LabelPrior?
@@ -73,6 +75,7 @@ final class RunningJob {
         try calibration.check(engine.model, contextual: engine.isContextual(job.options))
       }
     case .extract(let fields): work = .extract(Constraint(fields, spoken: prompt.spoken))
+    case .fill(let schema): work = .extract(schema.constraint.spoken(engine.template.extract.names))
     }
     try prepare()
   }
@@ -93,7 +96,7 @@ final class RunningJob {
     case .ask(_, let questions, let yes, let no): score(QuestionScorer(questions, yes: yes, no: no))
     case .extract(let constraint):
       let source = CopySource(job.input, tokenizer: engine.tokenizer, lengths: engine.tokenLengths)
-      var writer = try JSONWriter(constraint, source: source, encoder: engine.encoder, end: prompt.stop, draftLength: engine.draftLength)
+      var writer = try JSONWriter(constraint, source: source, vocabulary: engine.vocabulary, end: prompt.stop, draftLength: engine.draftLength)
       let least = writer.smallestOutput
       let wanted = job.options.maxTokens ?? usualOutput(least)
       try checkRoom(answer: min(wanted, least))
@@ -151,10 +154,19 @@ final class RunningJob {
   var isReading: Bool { sequence != nil && read < reading.count + opening.count }
   var isAnswering: Bool { sequence != nil && !isReading }
 
+  /// Tokens that it takes memory for at first, and for a step; for a classification that is a guess, which grows smaller by itself.
+  var tokensToStart: Int { reading.count + opening.count + (job.task == .extract ? Self.stride / 2 : 0) }
+  var tokensToStep: Int { Self.stride }
+
+  /// - Parameter match: holds the task prompt, and perhaps a beginning of the text.
   /// - Throws: `kvFull`, and then nothing has changed.
-  func start(behind prefix: Inference.Sequence?) throws(SternaError) {
-    let room = min(reading.count + opening.count + (job.task == .extract ? Self.stride / 2 : 0), engine.network.contextLength - (prefix?.count ?? 0))
-    sequence = try engine.network.sequence(after: prefix, capacity: room)
+  func start(behind match: PrefixCache.Match?) throws(SternaError) {
+    let known = match?.count ?? 0
+    let ahead = max(0, known - prompt.prefix.count)
+    let room = min(tokensToStart - ahead, engine.network.contextLength - known)
+    sequence = try engine.network.sequence(after: match?.sequence, upTo: match?.count, capacity: room)
+    text = sequence
+    read = ahead
     load = nil
   }
 
@@ -162,6 +174,7 @@ final class RunningJob {
   func withdraw() {
     load = nil
     sequence = nil
+    text = nil
     asked = []
     read = 0
     usage.outputTokens = 0
@@ -175,6 +188,11 @@ final class RunningJob {
 
   private func release() {
     load = nil
+    // The next text may begin like this one.
+    if let text, read >= reading.count, prompt.text.count >= PrefixCache.leastShared {
+      engine.prefixes.insert(text, tokens: prompt.prefix + prompt.text, isPrompt: false)
+    }
+    text = nil
     sequence = nil
     asked = []
     decider = nil
@@ -251,11 +269,11 @@ final class RunningJob {
     switch decider {
     case .classify(var scorer)?:
       if asked.isEmpty {
-        scorer.begin(try engine.network.logits(states, row: row, of: scorer.firstCandidates), behind: sequence)
+        scorer.begin(try logits(states, row, scorer.firstCandidates), behind: sequence)
       } else {
         for (at, branch) in asked.enumerated() {
           usage.outputTokens += branch.ask.feed.count
-          scorer.answer(branch.ask, try engine.network.logits(states, row: row + at, of: branch.ask.candidates), in: branch.sequence)
+          scorer.answer(branch.ask, try logits(states, row + at, branch.ask.candidates), in: branch.sequence)
         }
         asked = []
       }
@@ -263,14 +281,22 @@ final class RunningJob {
       if scorer.isDone { finish() }
     case .extract(var writer)?:
       guard let request = writer.request, let first = request.asks.first else { return }
-      var logits: [[Float]] = []
-      for ask in request.asks { logits.append(try engine.network.logits(states, row: row + ask.position - first.position, of: ask.candidates)) }
-      let kept = writer.choose(logits)
+      var answers: [[Float]] = []
+      for ask in request.asks { answers.append(try logits(states, row + ask.position - first.position, ask.candidates)) }
+      let kept = writer.choose(answers)
       sequence.truncate(to: sequence.count - (request.feed.count - kept))
       decider = .extract(writer)
       if writer.request == nil { finish() }
     case nil: return
     }
+  }
+
+  /// Few candidates have their rows of the head read; for many, as free text has, the whole head goes through all threads.
+  private func logits(_ states: HiddenStates, _ row: Int, _ candidates: [TokenID]) throws(SternaError) -> [Float] {
+    let network = engine.network
+    guard candidates.count > network.configuration.vocabularySize / 8, candidates.count > 2048 else { return try network.logits(states, row: row, of: candidates) }
+    let all = try network.logits(states, row: row)
+    return candidates.map { all[Int($0)] }
   }
 
   // MARK: - Answers

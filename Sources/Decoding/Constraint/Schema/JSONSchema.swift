@@ -22,12 +22,17 @@ public struct JSONSchema: Sendable {
     public var values = 4_000
     /// Kinds of values that one place may have, after `anyOf` and `oneOf` are multiplied out.
     public var alternatives = 400
+    /// Sets of branches of one `anyOf` that an object may satisfy at once.
+    public var combinations = 256
     /// Nodes of the constraint.
     public var nodes = 20_000
+    /// Different patterns and formats, and the states of their automata together.
+    public var patterns = 500
+    public var states = 100_000
     /// `minItems` and `minLength`, which somebody has to write.
     public var leastCount = 65_536
-    /// Combinations looked at. A million take about a second.
-    public var steps = 1_000_000
+    /// Combinations looked at. They take two seconds or less.
+    public var steps = 3_000_000
 
     public init() {}
   }

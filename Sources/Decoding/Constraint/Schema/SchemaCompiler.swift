@@ -4,19 +4,19 @@ import Basics
 struct SchemaCompiler {
   private(set) var notes: [String] = []
 
-  private var expander: SchemaExpander
+  var expander: SchemaExpander
   private let limits: JSONSchema.Limits
   /// All goals that can be reached from the root, in the order in which they were met.
-  private var goals: [SchemaGoal] = []
-  private var numbers: [SchemaGoal: Int] = [:]
+  private(set) var goals: [SchemaGoal] = []
+  private(set) var numbers: [SchemaGoal: Int] = [:]
   /// What is left of each goal. [goals]
-  private var left: [SchemaAlternatives] = []
+  private(set) var left: [SchemaAlternatives] = []
   /// Whether some value satisfies each goal, and for arrays of different elements, which kinds have enough of them. [goals]
-  private var hasValue: [Bool] = []
-  private var tooFew: Set<Place> = []
+  private(set) var hasValue: [Bool] = []
+  var tooFew: Set<Place> = []
 
   /// A rule of a goal.
-  private struct Place: Hashable {
+  struct Place: Hashable {
     var goal: Int
     var rule: Int
   }
@@ -70,19 +70,32 @@ struct SchemaCompiler {
   /// A value is made of values: begins with what needs nothing else, and goes on until nothing new is found.
   private mutating func findValues() throws(SternaError) {
     hasValue = [Bool](repeating: false, count: goals.count)
-    // Who waits for whom: a goal is looked at again when one that it needs has got a value.
-    var waiting = [[Int]](repeating: [], count: goals.count)
-    for goal in goals.indices { for rule in left[goal].rules { for inner in needed(rule) { waiting[inner].append(goal) } } }
-    var pending = Array(goals.indices)
-    while let goal = pending.popLast() {
-      try expander.step()
-      guard !hasValue[goal], !left[goal].literals.isEmpty || left[goal].rules.indices.contains(where: { isLive(goal, $0) }) else { continue }
+    var waiting = [[Place]](repeating: [], count: goals.count)
+    var missing: [Place: Int] = [:]
+    var found: [Int] = []
+    for goal in goals.indices {
+      if !left[goal].literals.isEmpty { found.append(goal) }
+      for (i, rule) in left[goal].rules.enumerated() {
+        let place = Place(goal: goal, rule: i)
+        let needed = needed(rule)
+        try expander.step(1 + needed.count)
+        if tooFew.contains(place) { continue }
+        if needed.isEmpty { found.append(goal) }
+        missing[place] = needed.count
+        for inner in needed { waiting[inner].append(place) }
+      }
+    }
+    while let goal = found.popLast() {
+      if hasValue[goal] { continue }
       hasValue[goal] = true
-      pending += waiting[goal]
+      for place in waiting[goal] {
+        missing[place, default: 0] -= 1
+        if missing[place] == 0 { found.append(place.goal) }
+      }
     }
   }
 
-  private func isLive(_ goal: Int, _ rule: Int) -> Bool {
+  func isLive(_ goal: Int, _ rule: Int) -> Bool {
     !tooFew.contains(Place(goal: goal, rule: rule)) && needed(left[goal].rules[rule]).allSatisfy { hasValue[$0] }
   }
 
@@ -96,158 +109,31 @@ struct SchemaCompiler {
     }
   }
 
-  private func hasValue(_ goal: SchemaGoal) -> Bool { numbers[goal].map { hasValue[$0] } ?? false }
+  func hasValue(_ goal: SchemaGoal) -> Bool { numbers[goal].map { hasValue[$0] } ?? false }
 
   /// Why a goal has no value: looks for the innermost place that is to blame.
   private func reason(for goal: SchemaGoal) -> SchemaExpander.Reason {
     var goal = goal
     var seen: Set<SchemaGoal> = []
+    var place = expander.reason(for: goal).place
     while seen.insert(goal).inserted, let number = numbers[goal] {
       guard let rule = left[number].rules.first else { return expander.reason(for: goal) }
+      let schemas = goal.schemas.map { expander.schemas[$0] }
       guard let inner = needed(rule).first(where: { !hasValue[$0] }) else {
-        let blamed = goal.schemas.map { expander.schemas[$0] }.first { $0.uniqueItems }
-        return SchemaExpander.Reason(
-          place: blamed?.place("uniqueItems") ?? expander.reason(for: goal).place, message: "there are fewer different elements than minItems asks for")
+        place = schemas.first { $0.uniqueItems }?.place("uniqueItems") ?? place
+        return SchemaExpander.Reason(place: place, message: "there are fewer different elements than minItems asks for")
       }
+      place = keyword(for: goals[inner], in: rule, of: schemas) ?? place
       goal = goals[inner]
     }
-    return SchemaExpander.Reason(place: expander.reason(for: goal).place, message: "it needs a value of itself inside, without an end")
+    return SchemaExpander.Reason(place: place, message: "it needs a value of itself inside, without an end")
   }
 
-  // MARK: Different elements
-
-  /// Whether some were dropped.
-  private mutating func dropArraysWithTooFewValues() throws(SternaError) -> Bool {
-    var dropped = false
-    for goal in goals.indices {
-      for (i, rule) in left[goal].rules.enumerated() {
-        guard case .array(let list) = rule, list.isUnique, list.minCount > 1, isLive(goal, i), try !hasEnoughDifferent(list) else { continue }
-        tooFew.insert(Place(goal: goal, rule: i))
-        dropped = true
-      }
-    }
-    return dropped
-  }
-
-  /// Whether the first `minCount` elements can all be different: a matching of places and values (Kuhn's algorithm). Places with at least `minCount` values never run out.
-  private mutating func hasEnoughDifferent(_ list: SchemaRule.List) throws(SternaError) -> Bool {
-    var choices: [[JSON.ValueKey]] = []
-    for goal in list.prefix.prefix(list.minCount) {
-      if let values = try values(of: goal, fewerThan: list.minCount) { choices.append(values.map(\.valueKey)) }
-    }
-    if list.minCount > list.prefix.count, let values = try values(of: list.items, fewerThan: list.minCount) {
-      let places = list.minCount - list.prefix.count
-      guard places <= values.count else { return false }
-      choices += Array(repeating: values.map(\.valueKey), count: places)
-    }
-    var holder: [JSON.ValueKey: Int] = [:]
-    for place in choices.indices {
-      var tried = Set<JSON.ValueKey>()
-      guard try settle(place, choices, &holder, &tried) else { return false }
-    }
-    return true
-  }
-
-  /// Breadth first, so that many elements do not mean deep recursion.
-  private mutating func settle(_ place: Int, _ choices: [[JSON.ValueKey]], _ holder: inout [JSON.ValueKey: Int], _ tried: inout Set<JSON.ValueKey>) throws(SternaError) -> Bool {
-    var cameFrom: [JSON.ValueKey: Int] = [:]
-    var held: [Int: JSON.ValueKey] = [:]
-    var queue = [place]
-    var at = 0
-    while at < queue.count {
-      let current = queue[at]
-      at += 1
-      for value in choices[current] where tried.insert(value).inserted {
-        try expander.step()
-        cameFrom[value] = current
-        if let other = holder[value] {
-          held[other] = value
-          queue.append(other)
-          continue
-        }
-        // Each place on the way takes the value that it reached, and leaves the one it held.
-        var free: JSON.ValueKey? = value
-        while let taken = free, let taker = cameFrom[taken] {
-          holder[taken] = taker
-          free = held[taker]
-        }
-        return true
-      }
-    }
-    return false
-  }
-
-  /// All values of a goal; nil when there are `limit` or more.
-  private mutating func values(of goal: SchemaGoal, fewerThan limit: Int) throws(SternaError) -> [JSON]? {
-    var counter = SchemaValues(limit: limit)
-    return try values(of: goal, &counter)
-  }
-
-  private mutating func values(of goal: SchemaGoal, _ counter: inout SchemaValues) throws(SternaError) -> [JSON]? {
-    guard let number = numbers[goal], hasValue[number] else { return [] }
-    // What contains itself has values of any depth.
-    guard counter.enter(number) else { return nil }
-    defer { counter.leave(number) }
-    var found = SchemaAlternatives()
-    for literal in left[number].literals { found.add(literal) }
-    for (i, rule) in left[number].rules.enumerated() where isLive(number, i) {
-      try expander.step(counter.limit)
-      let more: [JSON]?
-      switch rule {
-      case .number(let number): more = counter.values(of: number)
-      case .string(let text): more = try counter.values(of: text)
-      case .array(let list): more = try values(of: list, &counter)
-      case .object(let record): more = try values(of: record, &counter)
-      }
-      guard let more else { return nil }
-      for value in more { found.add(value) }
-      guard found.literals.count < counter.limit else { return nil }
-    }
-    return found.literals.count < counter.limit ? found.literals : nil
-  }
-
-  private mutating func values(of list: SchemaRule.List, _ counter: inout SchemaValues) throws(SternaError) -> [JSON]? {
-    var found: [JSON] = list.minCount == 0 ? [[]] : []
-    var longest: [[JSON]] = [[]]
-    while list.maxCount.map({ longest[0].count < $0 }) ?? true {
-      let goal = list.goal(at: longest[0].count)
-      guard hasValue(goal) else { break }
-      guard let elements = try values(of: goal, &counter) else { return nil }
-      var longer: [[JSON]] = []
-      for head in longest {
-        for element in elements {
-          let array = head + [element]
-          if list.isUnique, !areDistinct(array) { continue }
-          longer.append(array)
-        }
-        try expander.step(elements.count * (1 + head.count))
-      }
-      guard let first = longer.first else { break }
-      // Without `uniqueItems` each of them begins at least one array.
-      if longer.count >= counter.limit * (list.isUnique ? 16 : 1) { return nil }
-      longest = longer
-      if first.count >= list.minCount { found += longer.map { .array($0) } }
-      guard found.count < counter.limit else { return nil }
-    }
-    return found
-  }
-
-  private mutating func values(of record: SchemaRule.Record, _ counter: inout SchemaValues) throws(SternaError) -> [JSON]? {
-    var found: [JSON.Object] = [[:]]
-    for property in record.properties where hasValue(property.goal) {
-      guard let values = try values(of: property.goal, &counter) else { return nil }
-      guard found.count * (values.count + (property.isRequired ? 0 : 1)) < counter.limit else { return nil }
-      var longer = property.isRequired ? [] : found
-      for object in found {
-        for value in values {
-          var object = object
-          object[property.name] = value
-          longer.append(object)
-        }
-      }
-      found = longer
-    }
-    return found.map { .object($0) }
+  /// Where the schemas of a goal ask for another one inside.
+  private func keyword(for inner: SchemaGoal, in rule: SchemaRule, of schemas: [Subschema]) -> String? {
+    guard case .object(let record) = rule else { return schemas.first { $0.items != nil || !$0.prefixItems.isEmpty }.map { $0.place($0.items != nil ? "items" : "prefixItems") } }
+    guard let name = record.properties.first(where: { $0.isRequired && $0.goal == inner })?.name else { return nil }
+    return schemas.first { $0.properties.contains { $0.name.utf8.elementsEqual(name.utf8) } }?.place("properties." + name)
   }
 
   // MARK: Writing
@@ -271,7 +157,7 @@ struct SchemaCompiler {
       let goal = order[next]
       next += 1
       var written: [Constraint.Node] = left[goal].literals.isEmpty ? [] : [.literals(left[goal].literals)]
-      for (i, rule) in left[goal].rules.enumerated() where isLive(goal, i) {
+      for rule in liveRules(goal) {
         switch rule {
         case .number(let number): written.append(.number(number.constraint))
         case .string(let text): written.append(.string(text.constraint))
@@ -307,6 +193,14 @@ struct SchemaCompiler {
       guard nodes.count <= limits.nodes else { throw tooLarge }
     }
     return Constraint(nodes: nodes, root: 0)
+  }
+
+  /// The kinds that have values, without those whose values another kind writes too.
+  private func liveRules(_ goal: Int) -> [SchemaRule] {
+    let live = left[goal].rules.indices.filter { isLive(goal, $0) }.map { left[goal].rules[$0] }
+    return live.indices.filter { i in
+      !live.indices.contains { j in j != i && live[j].writesAll(of: live[i]) && (j < i || !live[i].writesAll(of: live[j])) }
+    }.map { live[$0] }
   }
 
   /// The same arrays, without places that no value can take.
@@ -353,58 +247,5 @@ extension SchemaRule.Text {
     rule.moment = moment
     rule.source = source ?? .copied
     return rule
-  }
-}
-
-/// Lists all values of rules that have few.
-struct SchemaValues {
-  let limit: Int
-  private var entered: Set<Int> = []
-
-  init(limit: Int) { self.limit = limit }
-
-  /// Whether a goal is not being listed already, nor too many around it.
-  mutating func enter(_ goal: Int) -> Bool { entered.count < 64 && entered.insert(goal).inserted }
-  mutating func leave(_ goal: Int) { entered.remove(goal) }
-
-  /// Nil when there are `limit` or more.
-  func values(of number: SchemaRule.Number) -> [JSON]? {
-    guard let minimum = number.minimum, let maximum = number.maximum else { return nil }
-    guard number.isInteger else { return minimum.value == maximum.value ? [.number(JSON.Number(minimum.value))] : nil }
-    var found: [JSON] = []
-    var value = minimum.value
-    while maximum.allows(value, asMinimum: false) {
-      found.append(.number(JSON.Number(value)))
-      guard found.count < limit, value.next != value else { return nil }
-      value = value.next
-    }
-    return found
-  }
-
-  /// Nil when there are `limit` or more, and where lengths are bounded in the thousands.
-  func values(of text: SchemaRule.Text) throws(SternaError) -> [JSON]? {
-    if text.maxLength == 0 { return [""] }
-    guard var automaton = text.automaton else { return nil }
-    if text.minLength > 0 || text.maxLength != nil {
-      let lengths = "^[\\s\\S]{\(text.minLength),\(text.maxLength.map(String.init) ?? "")}$"
-      guard let limited = try? automaton.intersection(StringAutomaton.pattern(lengths)) else { return nil }
-      automaton = limited
-    }
-    // Each beginning leads to at least one string, so as many beginnings are as many strings.
-    var found: [JSON] = []
-    var beginnings: [(state: StringAutomaton.State, bytes: [UInt8])] = [(automaton.start, [])]
-    while !beginnings.isEmpty {
-      guard found.count + beginnings.count < limit else { return nil }
-      var longer: [(state: StringAutomaton.State, bytes: [UInt8])] = []
-      for (state, bytes) in beginnings {
-        if automaton.isAccepting(state) { found.append(.string(String(decoding: bytes, as: UTF8.self))) }
-        for byte in UInt8.min...UInt8.max {
-          if let next = automaton.next(state, byte) { longer.append((next, bytes + [byte])) }
-        }
-        guard longer.count < limit * 2 else { return nil }
-      }
-      beginnings = longer
-    }
-    return found.count < limit ? found : nil
   }
 }

@@ -14,6 +14,8 @@ struct SchemaDocument {
   private var known: [[UInt8]: Int] = [:]
   private var waiting: [(id: Int, schema: JSON, pointer: String)] = []
   private var anchors: [[UInt8]: SchemaPointer.Target]?
+  private var automata: [[UInt8]: StringAutomaton] = [:]
+  private var states = 0
 
   /// Drafts differ in few of the keywords that are supported: in draft-07 a `$ref` stands alone, and `prefixItems` came last.
   private enum Dialect {
@@ -98,6 +100,9 @@ struct SchemaDocument {
       for (name, value) in object.members {
         try read(name, SchemaKeyword(reader: reader[name], value: value, place: result.place(name), pointer: pointer + "/" + SchemaPointer.escaped(name)), into: &result)
       }
+      if result.source != nil, result.types.isDisjoint(with: [.string, .number]) {
+        throw SternaError(.badField, "says where a string or number comes from, and none is allowed here", at: result.place("source"))
+      }
       if dialect == .draft7, object["$ref"] != nil, let beside = object.members.first(where: { !SchemaKeywords.areIgnored(besideReference: $0.name) }) {
         throw SternaError(
           .unsupported, "stands beside $ref, where draft-07 ignores it", at: result.place(beside.name),
@@ -113,8 +118,8 @@ struct SchemaDocument {
     let reader = keyword.reader
     switch name {
     case "type": try readType(keyword, into: &result)
-    case "enum": result.values = try both(result.values, keyword.distinctValues(limit: limits.values))
-    case "const": result.values = both(result.values, [keyword.value])
+    case "enum": result.values = both(result.values, SchemaLiterals(try keyword.values(limit: limits.values)))
+    case "const": result.values = both(result.values, SchemaLiterals([keyword.value]))
     case "minimum", "exclusiveMinimum":
       let bound = SchemaBound(value: try keyword.number(), isExclusive: name == "exclusiveMinimum")
       result.minimum = .tighter(result.minimum, bound, asMinimum: true)
@@ -127,16 +132,14 @@ struct SchemaDocument {
     case "minLength": result.minLength = try keyword.least(limit: limits.leastCount)
     case "maxLength": result.maxLength = try keyword.most()
     case "pattern":
-      let pattern = try reader.string()
-      do { result.automata.append(try StringAutomaton.pattern(pattern)) } catch { throw error.within(keyword.place) }
+      if let automaton = try automaton(name, keyword) { result.automata.append(automaton) }
     case "format":
-      let format = try reader.string()
-      result.moment = Constraint.StringRule.Moment(rawValue: format)
-      let automaton: StringAutomaton?
-      do { automaton = try StringAutomaton.format(format) } catch { throw error.within(keyword.place) }
-      guard let automaton else {
-        throw keyword.unsupported("the format \"\(format.prefix(40))\" cannot be enforced", remedy: "leave it out, or say what it asks for as a pattern")
+      guard let automaton = try automaton(name, keyword) else {
+        throw SternaError(
+          .unsupported, "this format cannot be enforced", at: keyword.place, expected: StringAutomaton.formats.joined(separator: ", "),
+          found: keyword.value.compact, remedy: "leave it out, or say what it asks for as a pattern")
       }
+      result.moment = Constraint.StringRule.Moment(rawValue: try reader.string())
       result.automata.append(automaton)
     case "minItems": result.minItems = try keyword.least(limit: limits.leastCount)
     case "maxItems": result.maxItems = try keyword.most()
@@ -187,6 +190,23 @@ struct SchemaDocument {
     }
   }
 
+  /// The strings that a `pattern` or `format` allows, made once for each text; nil for an unknown format.
+  private mutating func automaton(_ name: String, _ keyword: SchemaKeyword) throws(SternaError) -> StringAutomaton? {
+    let text = try keyword.reader.string()
+    let key = Array((name + " " + text).utf8)
+    if let known = automata[key] { return known }
+    let made: StringAutomaton?
+    do { made = name == "format" ? try StringAutomaton.format(text) : try StringAutomaton.pattern(text) } catch { throw error.within(keyword.place) }
+    guard let made else { return nil }
+    automata[key] = made
+    states += made.stateCount
+    guard states <= limits.states, automata.count <= limits.patterns else {
+      throw SternaError(
+        .unsupported, "the patterns are too large together", at: keyword.place, expected: "at most \(limits.patterns) patterns with \(limits.states) states")
+    }
+    return made
+  }
+
   private func readType(_ keyword: SchemaKeyword, into result: inout Subschema) throws(SternaError) {
     let names: [JSONReader]
     if case .array = keyword.value { names = try keyword.reader.array(count: 1...) } else { names = [keyword.reader] }
@@ -208,10 +228,8 @@ struct SchemaDocument {
   }
 
   /// `enum` and `const` side by side.
-  private func both(_ a: [JSON]?, _ b: [JSON]) -> [JSON] {
-    guard let a else { return b }
-    let keys = Set(b.map(\.valueKey))
-    return a.filter { keys.contains($0.valueKey) }
+  private func both(_ a: SchemaLiterals?, _ b: SchemaLiterals) -> SchemaLiterals {
+    a.map { SchemaLiterals($0.values.filter(b.contains)) } ?? b
   }
 
   private mutating func subschemas(in keyword: SchemaKeyword) throws(SternaError) -> [Int] {
@@ -305,13 +323,12 @@ struct SchemaKeyword {
     return count > ExactDecimal(Int(Int32.max)) ? nil : count.int
   }
 
-  /// The elements, one of each value.
-  func distinctValues(limit: Int) throws(SternaError) -> [JSON] {
+  /// The elements of an array that must not be empty.
+  func values(limit: Int) throws(SternaError) -> [JSON] {
     guard case .array(let values) = value else { throw reader.error("has the wrong type", expected: "an array") }
     guard !values.isEmpty else { throw reader.error("is empty: no value could be right") }
     guard values.count <= limit else { throw SternaError(.unsupported, "has too many values", at: place, expected: "at most \(limit)", found: "\(values.count)") }
-    var seen = Set<JSON.ValueKey>()
-    return values.filter { seen.insert($0.valueKey).inserted }
+    return values
   }
 }
 

@@ -10,7 +10,7 @@ struct Subschema {
   /// `integer` without `number`, or `multipleOf` 1.
   var isInteger = false
   /// `const` and `enum`: these and no other values.
-  var values: [JSON]?
+  var values: SchemaLiterals?
   var minimum: SchemaBound?
   var maximum: SchemaBound?
   var minLength = 0
@@ -57,6 +57,22 @@ struct Subschema {
     static let array = Types(rawValue: 16)
     static let object = Types(rawValue: 32)
     static let all: Types = [.null, .boolean, .number, .string, .array, .object]
+  }
+}
+
+/// Values without an order of importance, none equal to another.
+struct SchemaLiterals {
+  private(set) var values: [JSON] = []
+  private var keys = Set<JSON.ValueKey>()
+
+  init(_ values: [JSON] = []) { for value in values { insert(value) } }
+
+  var isEmpty: Bool { values.isEmpty }
+
+  func contains(_ value: JSON) -> Bool { keys.contains(value.valueKey) }
+
+  mutating func insert(_ value: JSON) {
+    if keys.insert(value.valueKey).inserted { values.append(value) }
   }
 }
 
