@@ -190,6 +190,12 @@ private let labelSets = [["leak", "fire"], ["leak", "leakage", "leak in pump", "
     #expect(answer.groups[0].score == 0.5)
   }
 
+  @Test func aHierarchyIsNotBottomless() {
+    let deep = { (parts: Int) in [String](repeating: "a", count: parts).joined(separator: "/") }
+    #expect(Answer.Classification(scores: [(deep(8), 1)], best: 0).groups.count == 7)
+    #expect(Answer.Classification(scores: [(deep(9), 1)], best: 0).groups.isEmpty)
+  }
+
   @Test func aLevelIsOneDecision() throws {
     let engine = try engine()
     let answer = try classification(engine, job("water", ["alarm/fire", "alarm/leak", "status/normal", "status/test"]))
