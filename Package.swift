@@ -19,7 +19,9 @@ let package = Package(
     .target(name: "Basics"),
     .target(name: "ModelFile", dependencies: ["Basics", "CTernary", .product(name: "Crypto", package: "swift-crypto")]),
     .target(name: "Tokenizer", dependencies: ["Basics", "ModelFile"]),
-    .target(name: "Inference", dependencies: ["Basics", "CTernary", "ModelFile", "Tokenizer"]),
+    .target(
+      name: "Inference",
+      dependencies: ["Basics", "CTernary", "ModelFile", "Tokenizer", .product(name: "Crypto", package: "swift-crypto")]),
     .target(name: "Decoding", dependencies: ["Basics", "Tokenizer", "Inference"]),
     .target(name: "Jobs", dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding"]),
     .target(

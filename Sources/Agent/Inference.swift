@@ -3,7 +3,7 @@ import Glibc
 import Jobs
 import Synchronization
 
-/// The inference thread: takes jobs from the loop one after the other, and gives outcomes back. The loop never waits for it.
+/// The inference thread: takes jobs from the loop, as many at once as the engine gains from, and gives outcomes back. The loop never waits for it.
 final class InferenceThread: Sendable {
   struct Work: Sendable {
     var sequence: Int
@@ -27,13 +27,16 @@ final class InferenceThread: Sendable {
   private struct State {
     var engine = Engine.loading
     var inbox: [Work] = []
-    var isBusy = false
+    /// Jobs at the engine.
+    var underWay = 0
     var done: [Done] = []
+    var complaint: SternaError?
     var isStopping = false
   }
 
   private let state = Monitor(State())
   private let passes = Atomic<UInt64>(0)
+  private let widthOfEngine = Atomic<Int>(1)
   private let isInterrupted = Atomic<Bool>(false)
   private let wake: Wake
 
@@ -52,28 +55,41 @@ final class InferenceThread: Sendable {
       return
     }
     let identity = engine.model
+    widthOfEngine.store(engine.width, ordering: .relaxed)
     state.with { $0.engine = .ready(identity) }
     wake.ring()
     let control = RunControl(
       progress: { self.passes.add(1, ordering: .relaxed) }, shouldStop: { self.isInterrupted.load(ordering: .relaxed) })
-    while let work = next() {
-      let started = Clock.uptime
-      let outcome = engine.run(work.job, control: control)
-      passes.add(1, ordering: .relaxed)
-      state.with {
-        $0.isBusy = false
-        $0.done.append(Done(sequence: work.sequence, outcome: outcome, started: started, ended: Clock.uptime))
+    var started: [Int: Int] = [:]
+    engine.serve(control: control) { underWay in
+      if underWay == 0, self.state.quietly({ $0.inbox.isEmpty && !$0.isStopping }) {
+        do throws(SternaError) { try engine.rest(shouldStop: { self.state.quietly { !$0.inbox.isEmpty || $0.isStopping } }) } catch { self.state.with { $0.complaint = error } }
       }
-      wake.ring()
+      guard let work = self.next(waiting: underWay == 0) else { return nil }
+      started[work.sequence] = Clock.uptime
+      return (work.sequence, work.job)
+    } finish: { sequence, outcome in
+      self.passes.add(1, ordering: .relaxed)
+      let now = Clock.uptime
+      self.state.with {
+        $0.underWay -= 1
+        $0.done.append(Done(sequence: sequence, outcome: outcome, started: started.removeValue(forKey: sequence) ?? now, ended: now))
+      }
+      self.wake.ring()
     }
   }
 
-  private func next() -> Work? {
-    state.wait { state -> Work?? in
-      if state.isStopping { return .some(nil) }
-      guard !state.inbox.isEmpty else { return nil }
-      state.isBusy = true
+  /// The next job; nil when there is none, or the thread is to end.
+  private func next(waiting: Bool) -> Work? {
+    func take(_ state: inout State) -> Work? {
+      guard !state.isStopping, !state.inbox.isEmpty else { return nil }
+      state.underWay += 1
       return state.inbox.removeFirst()
+    }
+    if !waiting { return state.quietly { take(&$0) } }
+    return state.wait { state -> Work?? in
+      if let work = take(&state) { return .some(work) }
+      return state.isStopping ? .some(nil) : nil
     }
   }
 
@@ -97,10 +113,18 @@ final class InferenceThread: Sendable {
     }
   }
 
+  /// Something for the log, once.
+  func takeComplaint() -> SternaError? {
+    state.quietly { state in
+      defer { state.complaint = nil }
+      return state.complaint
+    }
+  }
+
   /// Rises with every pass over the model's weights.
   var progress: UInt64 { passes.load(ordering: .relaxed) }
 
-  /// Ends the thread after the job that runs; jobs not begun are dropped (the journal has them).
+  /// Ends the thread after the jobs that run; jobs not begun are dropped (the journal has them).
   func stop() {
     state.with {
       $0.isStopping = true
@@ -108,8 +132,11 @@ final class InferenceThread: Sendable {
     }
   }
 
-  var isBusy: Bool { state.quietly { $0.isBusy } }
+  var isBusy: Bool { state.quietly { $0.underWay > 0 } }
 
-  /// Makes the job that runs give up at its next pass.
+  /// How many jobs the engine runs together.
+  var width: Int { widthOfEngine.load(ordering: .relaxed) }
+
+  /// Makes the jobs that run give up at their next pass.
   func interrupt() { isInterrupted.store(true, ordering: .relaxed) }
 }

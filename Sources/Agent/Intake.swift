@@ -139,7 +139,7 @@ struct Intake {
       }
       text = part
     }
-    let job = Job(input: text, work: task.work, options: task.options, meta: source.map { ["topic": .string($0)] })
+    let job = Job(input: text, work: task.work, options: task.options, meta: source.map { ["topic": .string($0)] }, calibration: task.calibration)
     try job.validate(limits: limits)
     return job
   }

@@ -23,6 +23,12 @@ struct JobQueue {
     }
   }
 
+  /// Whether the first job has a higher priority than one of these.
+  func isUrgent(over priorities: some Swift.Sequence<Int>) -> Bool {
+    guard let first = heap.first else { return false }
+    return priorities.contains { $0 < first.priority }
+  }
+
   mutating func take() -> (job: Journal.Waiting, arrival: Arrival?)? {
     guard let first = heap.first, let last = heap.popLast() else { return nil }
     if !heap.isEmpty {

@@ -11,7 +11,7 @@ public struct TokenMask: Sendable {
   public let count: Int
 
   /// - Parameter tokens: in any order, each once, below `vocabulary`.
-  init(_ tokens: [TokenID], of vocabulary: Int) {
+  package init(_ tokens: [TokenID], of vocabulary: Int) {
     count = tokens.count
     if tokens.count * 4 < vocabulary / 8 {
       storage = .few(tokens.sorted())
@@ -28,7 +28,7 @@ public struct TokenMask: Sendable {
   }
 
   /// The set without these tokens, all of which it has.
-  func subtracting(_ tokens: ArraySlice<TokenID>) -> TokenMask {
+  package func subtracting(_ tokens: ArraySlice<TokenID>) -> TokenMask {
     switch storage {
     case .few(let list):
       let gone = Set(tokens)

@@ -5,29 +5,29 @@ import Tokenizer
 /// The nodes lie in the order of a walk (a token, then everything that begins with it), 8 bytes each: 2.1 MB for the 128,000 tokens of Llama 3.
 public struct VocabularyTrie: Sendable {
   /// One byte of one or several tokens: byte (8 bits), depth (8), token + 1 where one ends here (20), first node that is not below (28).
-  struct Node {
+  package struct Node {
     private var bits: UInt64
 
     init(byte: UInt8, depth: Int) { bits = UInt64(byte) | UInt64(depth) << 8 }
 
-    @inline(__always) var byte: UInt8 { UInt8(truncatingIfNeeded: bits) }
-    @inline(__always) var depth: Int { Int(truncatingIfNeeded: bits >> 8 & 0xFF) }
+    @inline(__always) package var byte: UInt8 { UInt8(truncatingIfNeeded: bits) }
+    @inline(__always) package var depth: Int { Int(truncatingIfNeeded: bits >> 8 & 0xFF) }
     /// The token that ends here; -1: none.
-    @inline(__always) var token: TokenID {
+    @inline(__always) package var token: TokenID {
       get { TokenID(truncatingIfNeeded: bits >> 16 & 0xF_FFFF) - 1 }
       set { bits = bits & ~(0xF_FFFF << 16) | UInt64(newValue + 1) << 16 }
     }
     /// Where the walk goes on when it does not go below this node.
-    @inline(__always) var end: Int {
+    @inline(__always) package var end: Int {
       get { Int(truncatingIfNeeded: bits >> 36) }
       set { bits = bits & 0xF_FFFF_FFFF | UInt64(newValue) << 36 }
     }
   }
 
   /// Longer tokens are left out (the longest of Llama 3 has 128 bytes). A million tokens of this length have fewer than 2^28 nodes.
-  static let maxTokenBytes = 255
+  package static let maxTokenBytes = 255
 
-  let nodes: [Node]
+  package let nodes: [Node]
   /// Tokens of the whole vocabulary: ids are below.
   let tokenCount: Int
 

@@ -41,7 +41,7 @@ struct KVLayout {
   func groupsKeys(_ capacity: Int) -> Bool { capacity >= 16 }
 
   /// Bytes of one head's int8 keys or values: aligned vectors.
-  private func headBytes(_ capacity: Int) -> Int { (slots(capacity) * paddedHead + 63) / 64 * 64 }
+  func headBytes(_ capacity: Int) -> Int { (slots(capacity) * paddedHead + 63) / 64 * 64 }
 
   /// Bytes of all keys and values of so many tokens.
   func bytes(_ capacity: Int) -> Int {
@@ -78,4 +78,12 @@ struct KVLayout {
     let index = (block * 2 + kind) * kvHeads + head
     return blocks * 2 * kvHeads * headBytes(capacity) + index * slots(capacity) * 4
   }
+
+  /// Where four dimensions of one int8 key lie, from `dimension` (a multiple of 4) on; from the head's keys.
+  func keyOffset(slot: Int, dimension: Int, capacity: Int) -> Int {
+    groupsKeys(capacity) ? slot / 16 * 16 * paddedHead + dimension * 16 + slot % 16 * 4 : slot * paddedHead + dimension
+  }
+
+  /// Where one dimension of one int8 value lies; from the head's values.
+  func valueOffset(slot: Int, dimension: Int) -> Int { slot / 2 * 2 * paddedHead + 2 * dimension + slot % 2 }
 }

@@ -15,6 +15,7 @@ final class KVPool: Sendable {
   }
 
   var usedBytes: Int { used.load(ordering: .relaxed) }
+  var freeBytes: Int { max(0, budget - usedBytes) }
 
   /// Takes memory for `tokens` tokens, aligned to 64 bytes.
   func take(tokens: Int) throws(SternaError) -> UnsafeMutableRawPointer {

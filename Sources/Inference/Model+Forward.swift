@@ -21,7 +21,7 @@ extension Model {
       for (i, token) in step.tokens.enumerated() {
         let position = step.sequence.count + pendingTokens(of: step.sequence)
         work.batch.append(.init(sequence: step.sequence, position: position, token: Int(token)))
-        wanted.append(step.want == .all || step.want == .last && i == step.tokens.count - 1)
+        wanted.append(step.want.includes(i, of: step.tokens.count))
         if work.batch.count == work.tokens { try runBatch(wanted, &hidden); wanted.removeAll(keepingCapacity: true) }
       }
     }

@@ -69,30 +69,71 @@ public final class Model {
   /// The instruction set that the ternary products run on, such as `avx512vnni`.
   public var kernelName: String { String(cString: kernels.name) }
 
+  /// Tokens that run through the blocks together.
+  public var batchTokens: Int { memory.batchTokens }
   /// Bytes of keys and values in use by all sequences.
   public var kvBytesInUse: Int { pool.usedBytes }
   /// Bytes of keys and values a token.
   public var kvBytesPerToken: Int { pool.layout.bytesPerToken }
 
-  /// A new sequence, behind `parent`'s tokens or at position 0.
+  /// Bytes of keys and values that the budget still has.
+  public var kvBytesFree: Int { pool.freeBytes }
+  /// Bytes that the keys and values of all sequences may take.
+  public var kvBudgetBytes: Int { memory.kvBudget }
+  /// Bytes of the keys and values of one sequence.
+  /// - Parameter capacity: its own tokens, at most `contextLength`.
+  public func kvBytes(capacity: Int) -> Int { pool.layout.bytes(capacity) }
+
+  /// A new sequence, behind tokens of `parent` or at position 0.
   ///
-  /// - Parameter capacity: own tokens it can take.
+  /// - Parameters:
+  ///   - count: how many of the parent's tokens it continues, those of the parent's ancestors included; nil: all of them.
+  ///   - capacity: own tokens it can take.
   /// - Throws: `contextFull` when parent and capacity together exceed the context, `kvFull` when the budget is used up.
-  public func sequence(after parent: Sequence? = nil, capacity: Int) throws(SternaError) -> Sequence {
+  public func sequence(after parent: Sequence? = nil, upTo count: Int? = nil, capacity: Int) throws(SternaError) -> Sequence {
     guard parent == nil || parent?.pool === pool else {
       throw SternaError(.unsupported, "the parent belongs to another model")
     }
-    let start = parent?.count ?? 0
+    let start = count ?? parent?.count ?? 0
+    guard 0...(parent?.count ?? 0) ~= start else {
+      throw SternaError(.unsupported, "a sequence continues tokens that its parent has", expected: "0...\(parent?.count ?? 0)", found: "\(start)")
+    }
     guard capacity >= 0, capacity <= contextLength - start else {
       throw SternaError(
         .contextFull, "the text does not fit into the context", expected: "at most \(contextLength) tokens", found: "\(start) + \(capacity)",
         remedy: "a shorter text, or a larger context in the configuration")
     }
-    return try Sequence(pool: pool, parent: parent, capacity: capacity)
+    // An ancestor of whose own tokens none is visible has nothing to do with it.
+    var parent = parent
+    while let nearest = parent, start <= nearest.start, start < nearest.count { parent = nearest.parent }
+    return try Sequence(pool: pool, parent: parent, start: start, capacity: capacity)
   }
 
   /// Which positions' hidden states a step is for.
-  public enum Want: Sendable { case none, last, all }
+  public enum Want: Sendable, Equatable {
+    case none, last, all
+    /// The last so many.
+    case tail(Int)
+
+    func includes(_ index: Int, of count: Int) -> Bool {
+      switch self {
+      case .none: false
+      case .last: index == count - 1
+      case .all: true
+      case .tail(let wanted): index >= count - wanted
+      }
+    }
+
+    /// Of a step of `count` tokens.
+    public func count(of count: Int) -> Int {
+      switch self {
+      case .none: 0
+      case .last: min(1, count)
+      case .all: count
+      case .tail(let wanted): min(wanted, count)
+      }
+    }
+  }
 
   /// Tokens that continue one sequence.
   public struct Step {

@@ -1,4 +1,5 @@
 import Basics
+import Decoding
 import Inference
 
 /// The codes of job errors. Clients switch on them, so none is ever renamed.
@@ -17,7 +18,6 @@ extension SternaError.Code {
   /// The text and its answer do not fit the model's context.
   public static let inputTooLong: Self = "input_too_long"
   public static let contentType: Self = "content_type"
-  public static let noValidOutput: Self = "no_valid_output"
   public static let rateLimited: Self = "rate_limited"
   public static let cancelled: Self = "cancelled"
   public static let `internal`: Self = "internal"

@@ -20,33 +20,6 @@ public enum Evaluation {
     var json: JSON { ["precision": .number(precision), "recall": .number(recall), "f1": .number(f1), "expected": .number(right + missed)] }
   }
 
-  /// How well texts were sorted.
-  public struct ClassificationReport: Sendable {
-    public var rows = 0
-    public var right = 0
-    /// Jobs that ended in an error; they count as not right.
-    public var errors = 0
-    /// One a label that is expected or was given anywhere.
-    public var perLabel: [String: Counts] = [:]
-    public var labelsOffered = 0
-    public var seconds = 0.0
-
-    public var accuracy: Double { rows == 0 ? 0 : Double(right) / Double(rows) }
-    /// The mean of the labels' F1.
-    public var macroF1: Double { mean(perLabel.values.map(\.f1)) }
-    public var jobsPerSecond: Double { seconds > 0 ? Double(rows) / seconds : 0 }
-
-    /// What `sterna eval --json` prints.
-    public var json: JSON {
-      var labels = JSON.Object()
-      for (label, counts) in perLabel.sorted(by: { $0.key < $1.key }) { labels[label] = counts.json }
-      return [
-        "task": "classify", "rows": .number(rows), "labels": .number(labelsOffered), "errors": .number(errors), "accuracy": .number(accuracy),
-        "macro_f1": .number(macroF1), "jobs_per_second": .number(jobsPerSecond), "seconds": .number(seconds), "per_label": .object(labels),
-      ]
-    }
-  }
-
   /// How well values were found.
   public struct ExtractionReport: Sendable {
     /// Rows that were asked about; those whose label has no fields are not.
@@ -73,34 +46,6 @@ public enum Evaluation {
         "seconds": .number(seconds), "per_field": .object(fields),
       ]
     }
-  }
-
-  /// Sorts every row's text under the labels on offer. A row whose own label is not on offer cannot be right.
-  ///
-  /// - Parameter progress: called after each job with the number of rows done and the report so far.
-  public static func classify(
-    _ rows: [EvaluationRow], labels: [String], with runner: some JobRunner, progress: (Int, ClassificationReport) -> Void = { _, _ in }
-  ) -> ClassificationReport {
-    var report = ClassificationReport()
-    report.labelsOffered = labels.count
-    let offered = labels.map { Job.Label($0) }
-    let start = ContinuousClock.now
-    for row in rows {
-      let outcome = runner.run(Job(input: row.text, work: .classify(offered)))
-      report.rows += 1
-      var given: String?
-      if case .success(.classification(let answer)) = outcome.result { given = answer.scores[answer.best].label } else { report.errors += 1 }
-      if given == row.label {
-        report.right += 1
-        report.perLabel[row.label, default: Counts()].right += 1
-      } else {
-        report.perLabel[row.label, default: Counts()].missed += 1
-        if let given { report.perLabel[given, default: Counts()].wrong += 1 }
-      }
-      report.seconds = seconds(since: start)
-      progress(report.rows, report)
-    }
-    return report
   }
 
   /// Looks for the fields of each row's label in its text.
@@ -147,16 +92,16 @@ public enum Evaluation {
     return report
   }
 
-  private static func seconds(since start: ContinuousClock.Instant) -> Double {
+  static func seconds(since start: ContinuousClock.Instant) -> Double {
     let passed = (ContinuousClock.now - start).components
     return Double(passed.seconds) + Double(passed.attoseconds) * 1e-18
   }
 
-  private static func mean(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.sorted().reduce(0, +) / Double(values.count) }
+  static func mean(_ values: [Double]) -> Double { values.isEmpty ? 0 : values.sorted().reduce(0, +) / Double(values.count) }
 }
 
 extension Evaluation.Counts {
-  fileprivate mutating func add(_ other: Evaluation.Counts) {
+  mutating func add(_ other: Evaluation.Counts) {
     right += other.right
     wrong += other.wrong
     missed += other.missed

@@ -1,6 +1,6 @@
 import Basics
 
-/// One labelled text of a data file: `{"text":..,"label":..,"spans":[{"field":..,"text":..,"start":..,"end":..}]}`, one a line.
+/// One labelled text of a data file: `{"text":..,"label":..,"spans":[{"field":..,"text":..,"start":..,"end":..}]}`, one a line. In place of `label` may stand `labels`, all that fit.
 public struct EvaluationRow: Sendable, Equatable {
   /// A value that an annotator marked. Offsets in Unicode scalars.
   public struct Span: Sendable, Equatable {
@@ -18,12 +18,17 @@ public struct EvaluationRow: Sendable, Equatable {
   }
 
   public var text: String
-  public var label: String
+  /// The first of `labels`; empty where there are none.
+  public var label: String { labels.first ?? "" }
+  /// All labels that fit the text.
+  public var labels: [String]
   public var spans: [Span]
 
-  public init(text: String, label: String, spans: [Span] = []) {
+  public init(text: String, label: String, spans: [Span] = []) { self.init(text: text, labels: label.isEmpty ? [] : [label], spans: spans) }
+
+  public init(text: String, labels: [String], spans: [Span] = []) {
     self.text = text
-    self.label = label
+    self.labels = labels
     self.spans = spans
   }
 
@@ -38,6 +43,10 @@ public struct EvaluationRow: Sendable, Equatable {
       do {
         let reader = JSONReader(try JSON.parse(line))
         var row = EvaluationRow(text: try reader["text"].string(), label: try reader["label"].optional?.string() ?? "")
+        if let labels = reader["labels"].optional {
+          row.labels = []
+          for label in try labels.array() { row.labels.append(try label.string(bytes: 1...Int.max)) }
+        }
         for span in try reader["spans"].optional?.array() ?? [] {
           row.spans.append(
             Span(field: try span["field"].string(), text: try span["text"].string(), start: try span["start"].int(), end: try span["end"].int()))
@@ -52,7 +61,7 @@ public struct EvaluationRow: Sendable, Equatable {
 
   /// The labels of the rows, each once, in alphabetical order.
   public static func labels(of rows: [EvaluationRow]) -> [String] {
-    Set(rows.map(\.label)).sorted()
+    Set(rows.flatMap(\.labels)).sorted()
   }
 
   /// The fields that occur with each label, in alphabetical order.

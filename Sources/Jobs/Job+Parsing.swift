@@ -21,10 +21,7 @@ extension Job {
     let reader = JSONReader(json)
     _ = try reader.object()
     if let version = reader["v"].optional, try version.int() != 1 { throw version.error("is a version that this agent does not speak", expected: "1") }
-    for (member, why) in [("schema", "JSON Schemas are not supported yet; use `fields`"), ("profile", "there are no profiles; send the job to the topic of a task")]
-    where reader[member].isPresent {
-      throw SternaError(member == "profile" ? .unknownProfile : .badField, why, at: member)
-    }
+    if reader["profile"].isPresent { throw SternaError(.unknownProfile, "there are no profiles; send the job to the topic of a task", at: "profile") }
     var job = Job(input: try reader["input"].string(), work: try Work.parse(reader, task: task, limits: limits))
     job.id = try reader["id"].optional?.string()
     job.options = try Options.parse(reader["options"], limits: limits)
@@ -41,6 +38,7 @@ extension Job {
     try Job.validate(input: input, limits: limits)
     try work.validate(limits: limits)
     try options.validate(limits: limits)
+    try work.validate(with: options)
     if let meta, case let bytes = meta.compactBytes.count, bytes > limits.metaBytes {
       throw SternaError(.badField, "is too large", at: "meta", expected: "at most \(limits.metaBytes) bytes of JSON", found: "\(bytes) bytes")
     }
@@ -72,8 +70,14 @@ extension Job {
 extension Job.Work {
   /// `labels` or `fields` of a payload or of a configured task.
   public static func parse(_ reader: JSONReader, task: JobTask, limits: JobLimits = JobLimits()) throws(SternaError) -> Job.Work {
-    let (own, other) = task == .classify ? ("labels", "fields") : ("fields", "labels")
-    if reader[other].isPresent { throw reader[other].error("does not belong in a job of the task \(task.rawValue)") }
+    let own = task == .classify ? "labels" : "fields"
+    for other in task == .classify ? ["fields", "schema"] : ["labels"] where reader[other].isPresent {
+      throw reader[other].error("does not belong in a job of the task \(task.rawValue)")
+    }
+    if let schema = reader["schema"].value {
+      if reader["fields"].isPresent { throw reader["schema"].error("goes without `fields`") }
+      do { return .fill(try Job.Schema(schema)) } catch { throw error.within(reader["schema"].path, separator: ".") }
+    }
     let most = task == .classify ? limits.labels : limits.fields
     var labels: [Job.Label] = []
     var fields: [Job.Field] = []
@@ -92,6 +96,7 @@ extension Job.Work {
     switch self {
     case .classify(let labels): (items, most) = (labels.map { ($0.name, $0.description) }, limits.labels)
     case .extract(let fields): (items, most) = (fields.map { ($0.name, $0.description) }, limits.fields)
+    case .fill: return  // compiled, so checked
     }
     guard (1...max(1, most)).contains(items.count) else {
       throw SternaError(.badField, "has the wrong number of elements", at: path, expected: "1...\(most)", found: "\(items.count)")
@@ -109,6 +114,9 @@ extension Job.Work {
           .badField, "is too long", at: "\(path)[\(i)].description", expected: "at most \(limits.descriptionBytes) bytes",
           found: "\(description.utf8.count) bytes")
       }
+      if case .classify(let labels) = self, let threshold = labels[i].threshold, !(0.0...1.0).contains(threshold) {
+        throw SternaError(.badField, "is out of range", at: "\(path)[\(i)].threshold", expected: "0.0...1.0", found: "\(threshold)")
+      }
       if let first = seen.updateValue(i, forKey: item.name) {
         throw SternaError(.badField, "is the same as \(path)[\(first)]", at: "\(path)[\(i)]", found: "\"\(item.name)\"")
       }
@@ -116,40 +124,88 @@ extension Job.Work {
   }
 }
 
+extension Job.Work {
+  /// Checks what labels and options say about each other.
+  ///
+  /// - Parameter path: of the labels; the options stand beside them.
+  public func validate(with options: Job.Options, path: String = "labels") throws(SternaError) {
+    let beside = path.hasSuffix("labels") ? String(path.dropLast("labels".count)) + "options" : "options"
+    func refuse(_ place: String, _ message: String, _ expected: String) throws(SternaError) {
+      throw SternaError(.badField, message, at: place, expected: expected)
+    }
+    guard case .classify(let labels) = self else {
+      for (name, isThere) in [("multi", options.multi), ("threshold", options.threshold != nil), ("contextual", options.contextual != nil)] where isThere {
+        try refuse("\(beside).\(name)", "belongs to classifications", "nothing")
+      }
+      return
+    }
+    if options.multi {
+      if options.abstainBelow != nil { try refuse(beside + ".abstain_below", "does not go with multi, where no label need be chosen", "threshold in its place") }
+    } else {
+      if options.threshold != nil { try refuse(beside + ".threshold", "belongs to multi", "\"multi\": true beside it, or abstain_below") }
+      if let at = labels.firstIndex(where: { $0.threshold != nil }) {
+        try refuse("\(path)[\(at)].threshold", "belongs to multi", "\"multi\": true in options, or abstain_below")
+      }
+    }
+  }
+}
+
 extension Job.Label {
-  /// `"name"` or `{"name":..,"description":..}`.
+  /// `"name"` or `{"name":..,"description":..,"threshold":..}`.
   static func parse(_ reader: JSONReader) throws(SternaError) -> Job.Label {
     guard case .object? = reader.value else {
-      guard case .string(let name)? = reader.value else { throw reader.error("is not a label", expected: "a name, or {\"name\":..,\"description\":..}") }
+      guard case .string(let name)? = reader.value else { throw reader.error("is not a label", expected: "a name, or {\"name\":..,\"description\":..,\"threshold\":..}") }
       return Job.Label(name)
     }
-    try reader.refuseMembers(except: ["name", "description"])
-    return Job.Label(try reader["name"].string(), description: try reader["description"].optional?.string())
+    try reader.refuseMembers(except: ["name", "description", "threshold"])
+    return Job.Label(
+      try reader["name"].string(), description: try reader["description"].optional?.string(), threshold: try reader["threshold"].optional?.double(in: 0.0...1.0))
   }
 }
 
 extension Job.Field {
-  /// `"name"`, `"name:number"` or `{"name":..,"type":..,"description":..}`. In the object form a name may contain colons.
+  /// `"name"`, `"name:number"`, `"name[]"`, `"name:date[]"`, `"state:open|closed"` or `{"name":..,"type":..,"enum":[..],"list":true,"description":..}`. In the object form a
+  /// name may contain colons.
   static func parse(_ reader: JSONReader) throws(SternaError) -> Job.Field {
-    if case .string(let text)? = reader.value {
-      if text.hasSuffix("[]") { throw reader.error("lists are not supported yet", expected: "a name without []") }
-      guard let colon = text.lastIndex(of: ":") else { return Job.Field(text) }
-      return Job.Field(String(text[..<colon]), kind: try kind(String(text[text.index(after: colon)...]), reader))
+    if case .string(var text)? = reader.value {
+      let isList = text.hasSuffix("[]")
+      if isList { text.removeLast(2) }
+      guard let colon = text.lastIndex(of: ":") else { return Job.Field(text, isList: isList) }
+      let word = String(text[text.index(after: colon)...])
+      let choices = word.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+      return Job.Field(
+        String(text[..<colon]), kind: choices.count > 1 ? try oneOf(choices, reader) { _ in reader } : try kind(word, reader), isList: isList)
     }
     guard case .object? = reader.value else {
-      throw reader.error("is not a field", expected: "a name, \"name:number\", or {\"name\":..,\"type\":..,\"description\":..}")
+      throw reader.error("is not a field", expected: "a name, \"name:number\", \"name[]\", or {\"name\":..,\"type\":..,\"description\":..}")
     }
-    try reader.refuseMembers(except: ["name", "type", "description"])
+    try reader.refuseMembers(except: ["name", "type", "enum", "list", "description"])
     var field = Job.Field(try reader["name"].string(), description: try reader["description"].optional?.string())
     if let type = reader["type"].optional { field.kind = try kind(try type.string(), type) }
+    if let list = reader["enum"].optional {
+      guard field.kind == .string else { throw reader["type"].error("does not go with enum", expected: "string, or no type") }
+      let elements = try list.array(count: 1...1000)
+      var choices: [String] = []
+      for element in elements { choices.append(try element.string()) }
+      field.kind = try oneOf(choices, list) { elements[$0] }
+    }
+    if let isList = reader["list"].optional { field.isList = try isList.bool() }
     return field
   }
 
   private static func kind(_ word: String, _ reader: JSONReader) throws(SternaError) -> Kind {
-    guard let kind = Kind(rawValue: word) else {
-      throw reader.error("the type \"\(word.prefix(40))\" is not supported", expected: Kind.allCases.map(\.rawValue).joined(separator: ", "))
+    guard let kind = Kind.words.first(where: { $0.word == word })?.kind else {
+      throw reader.error("the type \"\(word.prefix(40))\" is not supported", expected: Kind.words.map(\.word).joined(separator: ", ") + ", or choices: open|closed")
     }
     return kind
+  }
+
+  private static func oneOf(_ choices: [String], _ reader: JSONReader, at place: (Int) -> JSONReader) throws(SternaError) -> Kind {
+    for (index, choice) in choices.enumerated() {
+      guard choice.utf8.contains(where: { $0 != UInt8(ascii: " ") }), choice.utf8.count <= 128 else { throw place(index).error("is not a choice", expected: "1...128 bytes") }
+      if choices[..<index].contains(where: { $0.utf8.elementsEqual(choice.utf8) }) { throw place(index).error("is there twice") }
+    }
+    return .oneOf(choices)
   }
 }
 
@@ -169,13 +225,16 @@ extension Job.Options {
       case "evidence": options.evidence = try value.bool()
       case "ack": options.acknowledge = try value.bool()
       case "abstain_below": options.abstainBelow = try value.double(in: 0.0...1.0)
+      case "multi": options.multi = try value.bool()
+      case "threshold": options.threshold = try value.double(in: 0.0...1.0)
+      case "contextual": options.contextual = try value.bool()
       default: throw unknown(value)
       }
     }
     return options
   }
 
-  private static let names = ["max_tokens", "priority", "ttl_ms", "alternatives", "evidence", "ack", "abstain_below"]
+  private static let names = ["max_tokens", "priority", "ttl_ms", "alternatives", "evidence", "ack", "abstain_below", "multi", "threshold", "contextual"]
   private static func unknown(_ reader: JSONReader) -> SternaError {
     reader.error("is not an option", expected: names.joined(separator: ", "))
   }
@@ -189,8 +248,9 @@ extension Job.Options {
     try check(priority, 0...9, "priority")
     try check(ttlMilliseconds, 1...limits.ttlMilliseconds, "ttl_ms")
     try check(alternatives, 0...limits.labels, "alternatives")
-    if let abstainBelow, !(0.0...1.0).contains(abstainBelow) {
-      throw SternaError(.badField, "is out of range", at: "options.abstain_below", expected: "0.0...1.0", found: "\(abstainBelow)")
+    for (name, share) in [("abstain_below", abstainBelow), ("threshold", threshold)] {
+      guard let share, !(0.0...1.0).contains(share) else { continue }
+      throw SternaError(.badField, "is out of range", at: "options.\(name)", expected: "0.0...1.0", found: "\(share)")
     }
   }
 }
@@ -213,6 +273,7 @@ extension Job {
     switch work {
     case .classify(let labels): object["labels"] = .array(labels.map(\.json))
     case .extract(let fields): object["fields"] = .array(fields.map(\.json))
+    case .fill(let schema): object["schema"] = schema.document
     }
     if options != Options() { object["options"] = options.json }
     if let meta { object["meta"] = meta }
@@ -221,13 +282,22 @@ extension Job {
 }
 
 extension Job.Label {
-  var json: JSON { description.map { ["name": .string(name), "description": .string($0)] } ?? .string(name) }
+  var json: JSON {
+    guard description != nil || threshold != nil else { return .string(name) }
+    var object: JSON.Object = ["name": .string(name)]
+    if let description { object["description"] = .string(description) }
+    if let threshold { object["threshold"] = .number(threshold) }
+    return .object(object)
+  }
 }
 
 extension Job.Field {
   var json: JSON {
-    if kind == .string, description == nil, !name.contains(":"), !name.hasSuffix("[]") { return .string(name) }
-    var object: JSON.Object = ["name": .string(name), "type": .string(kind.rawValue)]
+    if kind == .string, description == nil, !name.contains(":"), !name.hasSuffix("[]") { return .string(name + (isList ? "[]" : "")) }
+    var object: JSON.Object = ["name": .string(name)]
+    if let word = kind.word { object["type"] = .string(word) }
+    if case .oneOf(let choices) = kind { object["enum"] = .array(choices.map { .string($0) }) }
+    if isList { object["list"] = true }
     if let description { object["description"] = .string(description) }
     return .object(object)
   }
@@ -243,6 +313,9 @@ extension Job.Options {
     if !evidence { object["evidence"] = false }
     if acknowledge { object["ack"] = true }
     if let abstainBelow { object["abstain_below"] = .number(abstainBelow) }
+    if multi { object["multi"] = true }
+    if let threshold { object["threshold"] = .number(threshold) }
+    if let contextual { object["contextual"] = .bool(contextual) }
     return .object(object)
   }
 }

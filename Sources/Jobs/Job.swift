@@ -1,4 +1,5 @@
 import Basics
+import Decoding
 
 /// The two kinds of job, named as in the topics `jobs/classify` and `jobs/extract`.
 public enum JobTask: String, Sendable, CaseIterable {
@@ -13,48 +14,67 @@ public struct Job: Sendable, Equatable {
   public enum Work: Sendable, Equatable {
     case classify([Label])
     case extract([Field])
+    /// An extraction whose answer fulfils a JSON Schema.
+    case fill(Schema)
 
     public var task: JobTask {
       switch self {
       case .classify: .classify
-      case .extract: .extract
+      case .extract, .fill: .extract
       }
     }
   }
 
   /// One answer on offer.
   public struct Label: Sendable, Equatable {
-    /// As it appears in the result.
+    /// As it appears in the result. `/` between names makes it a leaf of a hierarchy: `alarm/fire`.
     public var name: String
     /// What the model is told about it, where the prompt template has a place for it.
     public var description: String?
+    /// With `multi`: the score from which on this label is chosen; nil: that of the options.
+    public var threshold: Double?
 
-    public init(_ name: String, description: String? = nil) {
+    public init(_ name: String, description: String? = nil, threshold: Double? = nil) {
       self.name = name
       self.description = description
+      self.threshold = threshold
     }
   }
 
   /// One value to look for.
   public struct Field: Sendable, Equatable {
-    /// What a value must be. Dates, enumerations, arrays and schemas get their places here.
-    public enum Kind: String, Sendable, CaseIterable {
+    /// What a value must be.
+    public enum Kind: Sendable, Equatable {
       /// Copied from the input.
       case string
       /// A decimal number that stands in the input.
       case number
       /// A number without a fraction that stands in the input.
       case integer
+      case boolean
+      /// Read from the input and written as ISO 8601.
+      case date, time, dateTime
+      /// One of these.
+      case oneOf([String])
+
+      /// Kinds that have a word of their own.
+      static let words: [(word: String, kind: Kind)] = [
+        ("string", .string), ("number", .number), ("integer", .integer), ("boolean", .boolean), ("date", .date), ("time", .time), ("date-time", .dateTime),
+      ]
+      var word: String? { Self.words.first { $0.kind == self }?.word }
     }
 
     /// As it appears in the result.
     public var name: String
     public var kind: Kind
+    /// Whether it is a list of such values, no two alike.
+    public var isList: Bool
     public var description: String?
 
-    public init(_ name: String, kind: Kind = .string, description: String? = nil) {
+    public init(_ name: String, kind: Kind = .string, isList: Bool = false, description: String? = nil) {
       self.name = name
       self.kind = kind
+      self.isList = isList
       self.description = description
     }
   }
@@ -75,8 +95,17 @@ public struct Job: Sendable, Equatable {
     public var acknowledge = false
     /// A best score under this is an abstention: `label` is null.
     public var abstainBelow: Double?
+    /// Whether several labels may fit, or none: each gets a yes or no of its own.
+    public var multi = false
+    /// With `multi`: the score from which on a label is chosen; nil: 0.5.
+    public var threshold: Double?
+    /// Whether label scores are divided by what they are for inputs without content; nil: as the prompt template says.
+    public var contextual: Bool?
 
     public init() {}
+
+    /// From which score on a label is chosen.
+    public func threshold(of label: Label) -> Double { label.threshold ?? threshold ?? 0.5 }
   }
 
   /// Nil: the agent names it.
@@ -86,15 +115,18 @@ public struct Job: Sendable, Equatable {
   public var options: Options
   /// The client's own, echoed in the result.
   public var meta: JSON?
+  /// What a configured task has for its labels; never part of a payload.
+  public var calibration: Calibration?
 
   public var task: JobTask { work.task }
 
-  public init(id: String? = nil, input: String, work: Work, options: Options = Options(), meta: JSON? = nil) {
+  public init(id: String? = nil, input: String, work: Work, options: Options = Options(), meta: JSON? = nil, calibration: Calibration? = nil) {
     self.id = id
     self.input = input
     self.work = work
     self.options = options
     self.meta = meta
+    self.calibration = calibration
   }
 }
 

@@ -39,8 +39,12 @@ public enum Answer: Sendable, Equatable {
     public var best: Int
     /// Whether the best score is under `abstain_below`.
     public var abstained: Bool
-    /// How many labels behind the best one are listed; nil: no list.
+    /// How many labels behind the best one, or behind those chosen, are listed; nil: no list.
     public var alternatives: Int?
+    /// With `multi`: indices of the labels whose score reaches their threshold, none to all of them.
+    public var chosen: [Int]?
+    /// How many labels, from the first on, the model was shown; nil: all of them.
+    public var listed: Int?
 
     public init(scores: [(label: String, score: Float)], best: Int, abstained: Bool = false, alternatives: Int? = nil) {
       self.scores = scores
@@ -50,17 +54,18 @@ public enum Answer: Sendable, Equatable {
     }
 
     public static func == (a: Self, b: Self) -> Bool {
-      a.best == b.best && a.abstained == b.abstained && a.alternatives == b.alternatives && a.scores.count == b.scores.count
+      a.best == b.best && a.abstained == b.abstained && a.alternatives == b.alternatives && a.chosen == b.chosen && a.listed == b.listed && a.scores.count == b.scores.count
         && zip(a.scores, b.scores).allSatisfy { $0.label == $1.label && $0.score == $1.score }
     }
   }
 
   public struct Extraction: Sendable, Equatable {
     public struct Value: Sendable, Equatable {
+      /// The field, or a path such as `parts[2]` or `address.city`.
       public var name: String
-      /// A string, a number, or null when the text does not contain the field.
+      /// A string, a number, a boolean, or null when the text does not contain the field; an empty list or object.
       public var value: JSON
-      /// Where the value stands in the input; nil for null.
+      /// Where the value stands in the input; nil for what is not copied.
       public var evidence: Evidence?
       /// The probability that the model gave to this value, among all it could have written.
       public var confidence: Float
@@ -88,14 +93,22 @@ public enum Answer: Sendable, Equatable {
       }
     }
 
-    /// In the order in which they were asked for.
+    /// All of it, in the order of the fields or the schema.
+    public var document: JSON
+    /// Every single value in it.
     public var values: [Value]
     /// Whether the message shows where the values stand.
     public var showsEvidence: Bool
 
-    public init(values: [Value], showsEvidence: Bool = true) {
+    public init(document: JSON, values: [Value], showsEvidence: Bool = true) {
+      self.document = document
       self.values = values
       self.showsEvidence = showsEvidence
+    }
+
+    /// The same for fields that each have one value.
+    public init(values: [Value], showsEvidence: Bool = true) {
+      self.init(document: .object(JSON.Object(values.map { ($0.name, $0.value) })), values: values, showsEvidence: showsEvidence)
     }
   }
 
@@ -108,32 +121,12 @@ public enum Answer: Sendable, Equatable {
   }
 }
 
-extension Answer.Classification {
-  /// `{"label":"leak","score":0.91,"abstained":false,"alternatives":[...],"scores":{...}}`; `label` is null after an abstention.
-  public var json: JSON {
-    var object: JSON.Object = [
-      "label": abstained ? .null : .string(scores[best].label), "score": .number(scores[best].score), "abstained": .bool(abstained),
-    ]
-    if let alternatives {
-      let others = scores.indices.filter { $0 != best }.sorted { (scores[$1].score, $0) < (scores[$0].score, $1) }
-      object["alternatives"] = .array(
-        others.prefix(alternatives).map { ["label": .string(scores[$0].label), "score": .number(scores[$0].score)] })
-    }
-    var all = JSON.Object()
-    for (label, score) in scores { all[label] = .number(score) }
-    object["scores"] = .object(all)
-    return .object(object)
-  }
-}
-
 extension Answer.Extraction {
   /// `{"fields":{...},"evidence":{"serial":{"text":"SN-12","start":18,"end":23,...}},"confidence":{...}}`.
   public var json: JSON {
-    var fields = JSON.Object()
     var evidence = JSON.Object()
     var confidence = JSON.Object()
     for value in values {
-      fields[value.name] = value.value
       confidence[value.name] = .number(value.confidence)
       if let place = value.evidence {
         evidence[value.name] = [
@@ -142,7 +135,7 @@ extension Answer.Extraction {
         ]
       }
     }
-    var object: JSON.Object = ["fields": .object(fields)]
+    var object: JSON.Object = ["fields": document]
     if showsEvidence { object["evidence"] = .object(evidence) }
     object["confidence"] = .object(confidence)
     return .object(object)

@@ -60,10 +60,16 @@ extension PromptTemplate {
         prompt: begin + instruction + "\n{{\(items)}}" + user + "{{text}}" + assistant, item: "- {{name}}", described: "- {{name}}: {{description}}",
         separator: "\n", stop: stop)
     }
-    return PromptTemplate(
+    var template = PromptTemplate(
       classify: pattern("You sort messages. Which of these labels fits the message best? Answer with the label and nothing else.", "labels"),
       extract: pattern(
         "You fill in forms. Answer with one JSON object that has these fields. Copy each value from the message exactly as it stands there; "
           + "write null for what the message does not say.", "fields"))
+    // What an instruction-tuned model prefers before it has read a message is large (Zhao et al. 2021). The pocket model was trained to have no such preference, and loses by it (docs/jobs.md).
+    template.classify.contextual = true
+    template.classify.multi = .question(
+      prompt: begin + "You sort messages. Answer with Yes or No and nothing else." + user + "{{text}}\n\nDoes the label \"{{label}}\" fit this message?" + assistant,
+      described: "{{name}}: {{description}}", yes: "Yes", no: "No")
+    return template
   }
 }

@@ -25,7 +25,8 @@ extension PromptTemplate {
 extension PromptTemplate.Pattern {
   static func parse(_ reader: JSONReader, _ task: JobTask) throws(SternaError) -> PromptTemplate.Pattern {
     _ = try reader.object()
-    try PromptTemplate.refuse(reader, except: ["prompt", "item", "described", "separator", "names", "stop"])
+    try PromptTemplate.refuse(
+      reader, except: ["prompt", "item", "described", "separator", "names", "stop"] + (task == .classify ? ["contextual", "multi"] : []))
     var pattern = PromptTemplate.Pattern(
       prompt: try reader["prompt"].string(bytes: 1...65_536), separator: try reader["separator"].string(bytes: 1...1024),
       stop: try reader["stop"].string(bytes: 1...256))
@@ -35,6 +36,8 @@ extension PromptTemplate.Pattern {
       guard let known = Names(rawValue: try names.string()) else { throw names.error("is no way to speak names", expected: "words or asis") }
       pattern.names = known
     }
+    if let contextual = reader["contextual"].optional { pattern.contextual = try contextual.bool() }
+    if let multi = reader["multi"].optional { pattern.multi = try Multi.parse(multi) }
     try pattern.check(task, path: reader.path)
     return pattern
   }
@@ -91,6 +94,44 @@ extension PromptTemplate.Pattern {
     object["separator"] = .string(separator)
     object["names"] = .string(names.rawValue)
     object["stop"] = .string(stop)
+    if contextual { object["contextual"] = true }
+    if multi != .contrast("out of scope") { object["multi"] = multi.json }
     return .object(object)
+  }
+}
+
+extension PromptTemplate.Pattern.Multi {
+  /// `{"contrast":..}` or `{"prompt":..,"described":..,"yes":..,"no":..}`.
+  static func parse(_ reader: JSONReader) throws(SternaError) -> Self {
+    if reader["contrast"].isPresent {
+      try PromptTemplate.refuse(reader, except: ["contrast"])
+      return .contrast(try reader["contrast"].string(bytes: 1...128))
+    }
+    try PromptTemplate.refuse(reader, except: ["prompt", "described", "yes", "no"])
+    let prompt = try reader["prompt"].string(bytes: 1...65_536)
+    let described = try reader["described"].optional?.string(bytes: 1...1024)
+    try check(prompt, ["text", "label"], reader["prompt"])
+    if let described { try check(described, ["name", "description"], reader["described"]) }
+    return .question(prompt: prompt, described: described, yes: try reader["yes"].string(bytes: 1...64), no: try reader["no"].string(bytes: 1...64))
+  }
+
+  private static func check(_ text: String, _ needed: [String], _ reader: JSONReader) throws(SternaError) {
+    var found = try PromptTemplate.Pattern.split(text, at: reader.path).compactMap { if case .placeholder(let name) = $0 { name } else { nil } }
+    if needed[0] == "text", found.first == "bos" { found.removeFirst() }
+    guard found == needed else {
+      throw reader.error("has the wrong placeholders", expected: "{{\(needed[0])}} and behind it {{\(needed[1])}}, each once")
+    }
+  }
+
+  var json: JSON {
+    switch self {
+    case .contrast(let name): return ["contrast": .string(name)]
+    case .question(let prompt, let described, let yes, let no):
+      var object: JSON.Object = ["prompt": .string(prompt)]
+      if let described { object["described"] = .string(described) }
+      object["yes"] = .string(yes)
+      object["no"] = .string(no)
+      return .object(object)
+    }
   }
 }

@@ -31,6 +31,18 @@ public struct PromptTemplate: Sendable, Equatable {
     public var names: Names
     /// The special token that ends an answer.
     public var stop: String
+    /// Classify: whether scores are divided by what they are for inputs without content, where a job does not say.
+    public var contextual = false
+    /// Classify: how a job is asked to which several labels may fit.
+    public var multi = Multi.contrast("out of scope")
+
+    /// How a model is brought to say yes or no to each label.
+    public enum Multi: Sendable, Equatable {
+      /// The list with this name at its end; a label's score is its odds against it. For models that know nothing but choosing one label.
+      case contrast(String)
+      /// A question for each label behind one text. `prompt` has `{{text}}` and behind it `{{label}}`, which is the name, or `described` for a label with a description.
+      case question(prompt: String, described: String?, yes: String, no: String)
+    }
 
     public init(prompt: String, item: String = "{{name}}", described: String? = nil, separator: String, names: Names = .words, stop: String) {
       self.prompt = prompt

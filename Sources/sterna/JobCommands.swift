@@ -26,6 +26,38 @@ struct TextArguments: ParsableArguments {
   }
 }
 
+/// How labels are chosen, for `classify` and `eval`.
+struct ClassificationArguments: ParsableArguments {
+  @Flag(help: "Several labels may fit, or none.")
+  var multi = false
+  @Option(help: "With --multi: choose labels from this score on. (default: 0.5)")
+  var threshold: Double?
+  @Option(help: "Turn scores into frequencies with the curve in this file, made by eval --calibrate.", completion: .file())
+  var calibration: String?
+  @Flag(inversion: .prefixedNo, help: "Divide scores by those for texts without content. (default: as the model's prompt template says)")
+  var contextual: Bool?
+
+  func validate() throws {
+    if let threshold, !multi || !(0...1 ~= threshold) { throw ValidationError("--threshold: goes with --multi, expected 0 to 1, found \(threshold)") }
+  }
+
+  /// Checked against the labels before a model is loaded.
+  func loadCalibration(for labels: [Job.Label]) throws -> Calibration? {
+    try calibration.map { path throws(SternaError) in try Calibration.load(path, for: labels, multi: multi) }
+  }
+
+  func check(_ calibration: Calibration?, _ engine: JobEngine, _ options: Job.Options) throws {
+    guard let calibration, let path = self.calibration else { return }
+    do throws(SternaError) { try engine.check(calibration, options) } catch { throw error.within(path) }
+  }
+
+  func apply(to options: inout Job.Options) {
+    options.multi = multi
+    options.threshold = threshold
+    options.contextual = contextual
+  }
+}
+
 /// Answers jobs on the command line exactly as the agent does over MQTT.
 struct CommandRunner {
   let engine: JobEngine
@@ -64,18 +96,26 @@ struct Classify: ParsableCommand {
   @Option(help: "Labels, separated by commas.")
   var labels: String
   @OptionGroup var texts: TextArguments
+  @OptionGroup var classification: ClassificationArguments
   @Option(help: "Abstain when the best label is less probable than this (0 to 1).")
   var abstainBelow: Double?
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let runner = try CommandRunner(model)
+    let offered = parseLabels(labels)
     var options = Job.Options()
     options.abstainBelow = abstainBelow
+    classification.apply(to: &options)
+    let calibration = try classification.loadCalibration(for: offered)
+    let runner = try CommandRunner(model)
+    try classification.check(calibration, runner.engine, options)
     try texts.forEach { text in
-      try runner.answer(Job(input: text, work: .classify(parseLabels(labels)), options: options), json: output.json) { answer in
+      try runner.answer(Job(input: text, work: .classify(offered), options: options, calibration: calibration), json: output.json) { answer in
         guard case .classification(let result) = answer else { return "" }
-        let rows = result.scores.sorted { $0.score > $1.score }.map { [$0.label, Double($0.score).formatted(3)] }
+        let chosen = Set(result.chosen ?? [])
+        let rows = result.scores.indices.sorted { (result.scores[$1].score, $0) < (result.scores[$0].score, $1) }.map {
+          [result.scores[$0].label, Double(result.scores[$0].score).formatted(3)] + (options.multi ? [chosen.contains($0) ? "yes" : "no"] : [])
+        }
         return (result.abstained ? "(none is probable enough)\n" : "") + table(rows)
       }
     }

@@ -46,7 +46,15 @@ private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine
     // Texts of waiting jobs are in the journal; in memory are their numbers, and what one turn of the loop reads.
     MemoryPlan.Entry("queue and messages", configuration.limits.queueJobs * 100 + 2 * configuration.limits.job.payloadBytes, "\(configuration.limits.queueJobs) jobs")
   ]
-  return try JobEngine(packed: packed, model: Model(packed, options: options))
+  let prefixes = configuration.prefixes
+  let engine = try JobEngine(
+    packed: packed, model: Model(packed, options: options),
+    prefixFiles: prefixes.diskBytes == 0 ? nil : JobEngine.PrefixFiles(path: prefixes.path, budgetBytes: prefixes.diskBytes))
+  for (i, task) in configuration.tasks.enumerated() {
+    guard let calibration = task.calibration else { continue }
+    do throws(SternaError) { try engine.check(calibration, task.options) } catch { throw error.within("tasks[\(i)].calibration") }
+  }
+  return engine
 }
 
 /// This process's environment as Swift strings.

@@ -30,6 +30,8 @@ struct Submit: ParsableCommand {
   var labels: String?
   @Option(help: "Fields for extract: NAME or NAME:TYPE, separated by commas.")
   var fields: String?
+  @Option(help: "Options of every job, as in its payload: '{\"multi\":true}'.")
+  var options: String?
   @Option(help: "Seconds to wait for a result.")
   var timeout = 60.0
   @OptionGroup var texts: TextArguments
@@ -44,14 +46,17 @@ struct Submit: ParsableCommand {
   }
 
   func run() throws {
-    var options = Submitter.Options()
-    options.mqtt.host = host
-    options.mqtt.port = port
-    options.mqtt.username = username
-    options.mqtt.password = environment()["STERNA_MQTT_PASSWORD"]
-    options.base = base
-    options.agent = agent
-    options.timeout = timeout
+    var connection = Submitter.Options()
+    connection.mqtt.host = host
+    connection.mqtt.port = port
+    connection.mqtt.username = username
+    connection.mqtt.password = environment()["STERNA_MQTT_PASSWORD"]
+    connection.base = base
+    connection.agent = agent
+    connection.timeout = timeout
+    let jobOptions = try options.map { text throws(SternaError) in
+      do throws(SternaError) { return try JSON.parse(Array(text.utf8)) } catch { throw error.within("--options") }
+    }
 
     var submissions: [Submitter.Submission] = []
     var textOfID: [String: String] = [:]
@@ -64,12 +69,13 @@ struct Submit: ParsableCommand {
           })
       }
       if let fields { job["fields"] = .array(fields.split(separator: ",").map { .string(trimmed($0)) }) }
+      if let jobOptions { job["options"] = jobOptions }
       let submission = Submitter.Submission(kind: task, job: job)
       textOfID[submission.id] = text
       submissions.append(submission)
     }
     var failures = 0
-    try Submitter(options: options).submit(submissions) { submission, reply in
+    try Submitter(options: connection).submit(submissions) { submission, reply in
       if case .object(let message)? = reply.json, message["status"] == "error" { failures += 1 }
       if !output.json { printLine("\(task)  \(JSON.string(textOfID[submission.id] ?? "").compact)") }
       printLine(String(decoding: reply.payload, as: UTF8.self))

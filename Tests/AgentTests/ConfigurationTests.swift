@@ -2,6 +2,7 @@ import Agent
 import Basics
 import Foundation
 import Glibc
+import Jobs
 import Testing
 
 @Suite struct Configuration {
@@ -52,6 +53,10 @@ import Testing
     Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a/#\"\noutput = \"a/b\"\nlabels = [\"x\", \"y\"]", "line 7: tasks[0].output", "feed results back"),
     Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"#\"\noutput = \"a/b\"\nlabels = [\"x\", \"y\"]", "tasks[0].input"),
     Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a\"\noutput = \"b\"\nlabels = [\"x\", \"y\"]\ntext = \"message\"", "line 9: tasks[0].text", "JSON pointer"),
+    Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a\"\noutput = \"b\"\nlabels = [\"x\", \"y\"]\ncalibration = \"/does/not/exist\"", "line 9: tasks[0].calibration", "/does/not/exist"),
+    Wrong("[[tasks]]\nname = \"t\"\nkind = \"extract\"\ninput = \"a\"\noutput = \"b\"\nfields = [\"x\"]\ncalibration = \"/dev/null\"", "tasks[0].calibration", "belongs to classifications"),
+    Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a\"\noutput = \"b\"\nlabels = [\"x\", { name = \"y\", threshold = 0.5 }]", "tasks[0].labels[1].threshold", "multi"),
+    Wrong("[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a\"\noutput = \"b\"\nlabels = [\"x\"]\noptions = { threshold = 0.5 }", "line 9: tasks[0].options.threshold", "multi"),
     Wrong("[mqtt]\nport = = 1", "line 4", "not TOML"),
     Wrong("[mqtt]\nport = 1\nport = 2", "not TOML"),
     Wrong("[agent]\nid = \"a\\u0000b\"", "NUL"),
@@ -62,6 +67,25 @@ import Testing
       try AgentConfiguration.parse("[model]\npath = \"m.gguf\"\n" + wrong.toml, name: "box.toml", environment: [:])
     }
     for part in wrong.said + ["box.toml"] { #expect(error.description.contains(part), "\(error)") }
+  }
+
+  @Test func aTaskTakesTheCalibrationOfItsLabels() throws {
+    let folder = NSTemporaryDirectory() + "sterna-calibration-\(UUID().uuidString.prefix(8))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let curve = try #require(CalibrationCurve(points: [.init(0.5, 0.25), .init(1, 0.75)]))
+    let calibration = Calibration(
+      curve: curve, labels: ["x", "y"].map { Job.Label($0) }, multi: false, contextual: false, model: ModelIdentity(name: "m", sha256: "ab"), rows: 70)
+    try calibration.json.compact.write(toFile: folder + "/c.json", atomically: true, encoding: .utf8)
+    func tasks(_ labels: String) throws -> [AgentConfiguration.Task] {
+      try AgentConfiguration.parse(
+        "model.path = \"m\"\n[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"a\"\noutput = \"b\"\nlabels = \(labels)\ncalibration = \"\(folder)/c.json\"", name: "box.toml",
+        environment: [:]
+      ).tasks
+    }
+    #expect(try tasks(#"["x", "y"]"#).map(\.calibration) == [calibration])
+    let error = #expect(throws: SternaError.self) { try tasks(#"["y", "x"]"#) }
+    for part in ["line 8: tasks[0].calibration", "c.json", "other labels", "labels[0]", "--calibrate"] { #expect(error?.description.contains(part) == true, "\(error.map(\.description) ?? "")") }
   }
 
   @Test func theModelMustBeNamed() throws {

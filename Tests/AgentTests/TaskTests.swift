@@ -1,5 +1,6 @@
 import Basics
 import Foundation
+import Jobs
 import Testing
 
 extension WithBroker {
@@ -73,6 +74,42 @@ extension WithBroker {
       // mosquitto_sub cannot print an empty correlation, so an empty payload goes out as a space.
       try publish(broker, topic, payload.isEmpty ? " " : payload)
       #expect(try listener.first("the error")["error.code"] == .string(code))
+      agent.stop()
+    }
+
+    @Test func aTaskGivesItsOptionsAndItsCalibrationToTheEngine() throws {
+      let folder = NSTemporaryDirectory() + "sterna-calibration-\(UUID().uuidString.prefix(8))"
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let calibration = Calibration(
+        curve: try #require(CalibrationCurve(points: [.init(0.5, 0.25)])), labels: ["leak", "noise"].map { Job.Label($0) }, multi: true, contextual: false,
+        model: ModelIdentity(name: "m", sha256: "ab"), rows: 70)
+      try calibration.json.compact.write(toFile: folder + "/c.json", atomically: true, encoding: .utf8)
+      let broker = try Broker()
+      let agent = try RunningAgent(
+        broker,
+        """
+        [[tasks]]
+        name = "alarms"
+        kind = "classify"
+        input = "plant/alarm"
+        output = "out/alarms"
+        labels = ["leak", { name = "noise", threshold = 0.25 }]
+        options = { multi = true }
+        calibration = "\(folder)/c.json"
+        """
+      ) {
+        FakeEngine { job, _ in
+          guard case .classify(let labels) = job.work, job.calibration?.rows == 70, job.options.multi else { return Outcome(.failure(SternaError(.internal, "no calibration"))) }
+          var answer = Answer.Classification(scores: labels.map { ($0.name, 0.375) }, best: 0)
+          answer.chosen = labels.indices.filter { 0.375 >= job.options.threshold(of: labels[$0]) }
+          return Outcome(.success(.classification(answer)))
+        }
+      }
+      try online(broker)
+      let listener = try Listener(broker, "out/#")
+      try publish(broker, "plant/alarm", "rattling")
+      #expect(try listener.first("the result")["result"]?.compact == #"{"labels":["noise"],"scores":{"leak":0.375,"noise":0.375}}"#)
       agent.stop()
     }
 

@@ -61,10 +61,48 @@ import Testing
     }
   }
 
+  @Test func severalLabelsMayFit() throws {
+    let answer = try result([
+      "classify", SternaProcess.pocket, "--labels", "GetWeather,PlayMusic,BookRestaurant", "--multi", "--text", "play some jazz by Miles Davis. will it rain in Oslo tomorrow",
+    ])
+    #expect(Set(answer["labels"] as? [String] ?? []) == ["GetWeather", "PlayMusic"])
+    #expect((answer["scores"] as? [String: Double])?.count == 3)
+    let strict = try result(["classify", SternaProcess.pocket, "--labels", "GetWeather,PlayMusic", "--multi", "--threshold", "1", "--text", "will it rain in Oslo tomorrow"])
+    #expect((strict["labels"] as? [String]) == [])
+  }
+
+  @Test func evalFitsAndDrawsAndClassifyTakesTheCurve() throws {
+    try withTemporaryFolder { folder in
+      func path(_ name: String) -> String { folder.appendingPathComponent(name).path }
+      let texts = [("GetWeather", "will it rain in Oslo"), ("PlayMusic", "play some jazz by Miles Davis"), ("GetWeather", "play me the forecast"), ("oos", "what is the meaning of life")]
+      let rows = (0..<80).map { i in #"{"text":"\#(texts[i % 4].1) \#(i)","label":"\#(texts[i % 4].0)"}"# }
+      try rows.joined(separator: "\n").write(toFile: path("rows.jsonl"), atomically: true, encoding: .utf8)
+      let report = try SternaProcess.run([
+        "eval", SternaProcess.pocket, path("rows.jsonl"), "--task", "classify", "--out-of-scope", "oos", "--abstain-below", "0.7", "--calibrate", path("c.json"), "--svg", path("r.svg"), "--json",
+      ]).json()
+      let scope = try #require(report["out_of_scope"] as? [String: Any])
+      #expect(scope["rows"] as? Int == 20 && (scope["thresholds"] as? [Any])?.count == 12)
+      let before = try #require((report["before_calibration"] as? [String: Any])?["calibration_error"] as? Double)
+      #expect(report["folds"] as? Int == 5 && before > 0 && (report["calibration_error"] as? Double) != before)
+      #expect(try String(contentsOfFile: path("r.svg"), encoding: .utf8).hasSuffix("</svg>\n"))
+
+      let classify = ["classify", SternaProcess.pocket, "--text", "will it rain in Oslo"]
+      let raw = try result(classify + ["--labels", "GetWeather,PlayMusic"])
+      let answer = try result(classify + ["--labels", "GetWeather,PlayMusic", "--calibration", path("c.json")])
+      #expect(answer["label"] as? String == raw["label"] as? String)
+      #expect(answer["score"] as? Double != raw["score"] as? Double)
+      for (arguments, words) in [(["--labels", "PlayMusic,GetWeather"], ["other labels", "c.json"]), (["--labels", "GetWeather,PlayMusic", "--contextual"], ["contextual", "c.json"])] {
+        let run = try SternaProcess.run(classify + arguments + ["--calibration", path("c.json")])
+        #expect(1..<128 ~= run.status)
+        for word in words { #expect(run.errors.contains(word), "\(run.errors)") }
+      }
+    }
+  }
+
   @Test func wrongJobsAreToldWhatIsWrong() throws {
     for (arguments, words) in [
       (["classify", "--labels", "a,a", "--text", "x"], ["labels[1]", "labels[0]"]), (["classify", "--labels", "a,b", "--text", ""], ["input"]),
-      (["extract", "--fields", "a,b:date", "--text", "x"], ["fields[1]", "date", "number"]),
+      (["extract", "--fields", "a,b:day", "--text", "x"], ["fields[1]", "date", "number"]),
       (["classify", "--labels", String(repeating: "a,", count: 1001), "--text", "x"], ["labels", "1000"]),
     ] {
       let run = try SternaProcess.run([arguments[0], SternaProcess.pocket] + arguments.dropFirst() + ["--json"])

@@ -76,7 +76,7 @@ struct SeededGenerator: RandomNumberGenerator {
         while true {
           let permitted = copy.permitted(in: source)
           #expect(permitted == Set(permitted).sorted())
-          let end = copy.closedString(in: source)
+          let end = copy.closed(in: source)?.1
           guard end != nil || !permitted.isEmpty else { Issue.record("dead end in \(JSON.string(text).compact) behind \(written)"); break }
           if let end, permitted.isEmpty || Int.random(in: 0..<4, using: &random) == 0 {
             let value = source.string(end)
@@ -108,9 +108,9 @@ struct SeededGenerator: RandomNumberGenerator {
     let source = TestVocabulary(allBytesAnd: []).source("ab abc ab")
     var copy = Copy(source.strings)
     for byte in "ab".utf8 { copy.append(Int32(byte), in: source) }
-    #expect(copy.closedString(in: source) == CopiedSpan(bytes: 0..<2, scalars: 0..<2))
+    #expect(copy.closed(in: source)?.1 == CopiedSpan(bytes: 0..<2, scalars: 0..<2))
     copy.append(Int32(UInt8(ascii: "c")), in: source)
-    #expect(copy.closedString(in: source) == CopiedSpan(bytes: 3..<6, scalars: 3..<6))
+    #expect(copy.closed(in: source)?.1 == CopiedSpan(bytes: 3..<6, scalars: 3..<6))
   }
 
   @Test func aWordCannotBeEnteredOrLeftInItsMiddle() {
@@ -118,15 +118,15 @@ struct SeededGenerator: RandomNumberGenerator {
     var copy = Copy(source.strings)
     #expect(copy.permitted(in: source) == [Int32(UInt8(ascii: "p"))])
     for byte in "pum".utf8 { copy.append(Int32(byte), in: source) }
-    #expect(copy.closedString(in: source) == nil)
-    #expect(copy.brokenOffString(in: source) == nil)
+    #expect(copy.closed(in: source)?.1 == nil)
+    #expect(copy.brokenOff(in: source)?.1 == nil)
   }
 
   @Test func aValueBrokenOffKeepsItsWholeWords() {
     let source = TestVocabulary(allBytesAnd: []).source("main pump")
     var copy = Copy(source.strings)
     for byte in "main pu".utf8 { copy.append(Int32(byte), in: source) }
-    #expect(copy.brokenOffString(in: source).map(source.string) == "main")
+    #expect(copy.brokenOff(in: source).map { source.string($0.1) } == "main")
   }
 
   @Test func escapesAreCopiedWholeAndCountAsOneCharacter() {
@@ -135,9 +135,9 @@ struct SeededGenerator: RandomNumberGenerator {
     var copy = Copy(source.strings)
     copy.append(Int32(UInt8(ascii: "a")), in: source)
     copy.append(Int32(UInt8(ascii: "\\")), in: source)
-    #expect(copy.closedString(in: source) == nil)
+    #expect(copy.closed(in: source)?.1 == nil)
     copy.append(Int32(UInt8(ascii: "\"")), in: source)
-    #expect(copy.closedString(in: source) == CopiedSpan(bytes: 0..<2, scalars: 0..<2))
+    #expect(copy.closed(in: source)?.1 == CopiedSpan(bytes: 0..<2, scalars: 0..<2))
   }
 
   @Test func aNumberIsCopiedWhole() {
@@ -145,8 +145,8 @@ struct SeededGenerator: RandomNumberGenerator {
     var copy = Copy(source.numbers)
     copy.append(Int32(UInt8(ascii: "2")), in: source)
     copy.append(Int32(UInt8(ascii: "1")), in: source)
-    #expect(copy.closedNumber(in: source)?.number.json.compact == "21")
-    #expect(copy.closedNumber(in: source)?.span.bytes == 11..<13)
+    #expect(copy.closed(in: source).flatMap { source.number(startingAt: $0.0.start) }?.json.compact == "21")
+    #expect(copy.closed(in: source)?.1.bytes == 11..<13)
     #expect(copy.permitted(in: source) == [Int32(UInt8(ascii: "."))])
   }
 }

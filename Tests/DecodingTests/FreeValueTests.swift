@@ -1,7 +1,7 @@
 import Basics
 import Testing
 
-@testable import Decoding
+import Decoding
 
 /// What every machine promises, checked along random ways through it.
 private struct Walker {

@@ -3,7 +3,7 @@ import Foundation
 import Testing
 import Tokenizer
 
-@testable import Decoding
+import Decoding
 
 @Suite struct TokenMaskTests {
   private static let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

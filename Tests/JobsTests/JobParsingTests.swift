@@ -28,6 +28,14 @@ import Testing
     #expect(job.meta == ["line": 3])
   }
 
+  @Test func severalLabelsWithThresholdsAreRead() throws {
+    let job = try classify(#"{"input":"x","labels":["a",{"name":"b","threshold":0.7}],"options":{"multi":true,"threshold":0.25,"contextual":false}}"#)
+    #expect(job.work == .classify([Job.Label("a"), Job.Label("b", threshold: 0.7)]))
+    #expect(job.options.multi && job.options.threshold == 0.25 && job.options.contextual == false)
+    #expect(job.options.threshold(of: Job.Label("a")) == 0.25 && job.options.threshold(of: Job.Label("b", threshold: 0.7)) == 0.7 && Job.Options().threshold(of: Job.Label("c")) == 0.5)
+    #expect(try Job.parse(job.json.compactBytes, task: .classify) == job)
+  }
+
   @Test func aCompleteExtractionIsRead() throws {
     let job = try extract(#"{"input":"x","fields":["serial","pressure:number",{"name":"a:b","type":"integer","description":"d"},{"name":"plain"}]}"#)
     #expect(
@@ -57,6 +65,10 @@ import Testing
     (#"{"input":"x","labels":["a"],"options":{"typo":null}}"#, "options.typo"), (#"{"input":"x","labels":["a"],"options":{"priority":10}}"#, "options.priority"),
     (#"{"input":"x","labels":["a"],"options":{"ttl_ms":0}}"#, "options.ttl_ms"), (#"{"input":"x","labels":["a"],"options":{"max_tokens":-1}}"#, "options.max_tokens"),
     (#"{"input":"x","labels":["a"],"options":{"abstain_below":1.5}}"#, "options.abstain_below"), (#"{"input":"x","labels":["a"],"options":{"ack":1}}"#, "options.ack"),
+    (#"{"input":"x","labels":["a"],"options":{"multi":1}}"#, "options.multi"), (#"{"input":"x","labels":["a"],"options":{"threshold":0.5}}"#, "options.threshold"),
+    (#"{"input":"x","labels":["a"],"options":{"multi":true,"threshold":2}}"#, "options.threshold"), (#"{"input":"x","labels":["a"],"options":{"contextual":"no"}}"#, "options.contextual"),
+    (#"{"input":"x","labels":["a",{"name":"b","threshold":-1}],"options":{"multi":true}}"#, "labels[1].threshold"),
+    (#"{"input":"x","labels":["a"],"options":{"multi":true,"abstain_below":0.5}}"#, "options.abstain_below"),
     (#"{"input":"x","labels":["a"],"options":[]}"#, "options"), (#"{"input":"x","labels":["a"],"schema":{}}"#, "schema"),
   ])
   func aWrongClassificationNamesThePlace(payload: String, place: String) {
@@ -66,9 +78,11 @@ import Testing
   }
 
   @Test(arguments: [
-    (#"{"input":"x","fields":["a","b:date"]}"#, "fields[1]"), (#"{"input":"x","fields":["a[]"]}"#, "fields[0]"), (#"{"input":"x","fields":[":number"]}"#, "fields[0]"),
-    (#"{"input":"x","fields":[{"name":"a","type":"string","enum":["b"]}]}"#, "fields[0].enum"), (#"{"input":"x","fields":[{"name":"a","type":"object"}]}"#, "fields[0].type"),
+    (#"{"input":"x","fields":["a","b:day"]}"#, "fields[1]"), (#"{"input":"x","fields":["a[]","a"]}"#, "fields[1]"), (#"{"input":"x","fields":["a:b|"]}"#, "fields[0]"), (#"{"input":"x","fields":[":number"]}"#, "fields[0]"),
+    (#"{"input":"x","fields":[{"name":"a","type":"number","enum":["b"]}]}"#, "fields[0].type"), (#"{"input":"x","fields":[{"name":"a","enum":["b","b"]}]}"#, "fields[0].enum[1]"), (#"{"input":"x","fields":[{"name":"a","type":"object"}]}"#, "fields[0].type"),
     (#"{"input":"x","fields":[{"name":"a"},{"name":"a"}]}"#, "fields[1]"), (#"{"input":"x","fields":[["a"]]}"#, "fields[0]"), (#"{"input":"x","labels":["a"]}"#, "labels"),
+    (#"{"input":"x","fields":["a"],"options":{"multi":true}}"#, "options.multi"), (#"{"input":"x","fields":["a"],"options":{"threshold":0.5}}"#, "options.threshold"),
+    (#"{"input":"x","fields":["a"],"options":{"contextual":true}}"#, "options.contextual"),
   ])
   func aWrongExtractionNamesThePlace(payload: String, place: String) {
     let found = error(.extract, payload)

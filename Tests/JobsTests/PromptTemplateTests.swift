@@ -25,7 +25,12 @@ import Testing
     (#""item":"{{name}}""#, #""item":"name""#, "classify.item"), (#""names":"words""#, #""names":"upper""#, "classify.names"),
     (#""names":"words","#, #""names":"words","jinja":"x","#, "classify.jinja"), (#""separator":"|","stop""#, #""separator":7,"stop""#, "extract.separator"),
     (#""item":"{{name}}""#, #""described":"{{name}}""#, "classify.described"), (#","stop":"<|end|>"}}"#, "}}", "extract.stop"),
-    (#""extract""#, #""extrakt""#, "extrakt"),
+    (#""extract""#, #""extrakt""#, "extrakt"), (#""names":"words","#, #""names":"words","contextual":1,"#, "classify.contextual"),
+    (#""names":"words","#, #""names":"words","multi":{"contrast":""},"#, "classify.multi.contrast"), (#""names":"words","#, #""names":"words","multi":{"contrast":"x","yes":"y"},"#, "classify.multi.yes"),
+    (#""names":"words","#, #""names":"words","multi":{"prompt":"{{label}}{{text}}","yes":"y","no":"n"},"#, "classify.multi.prompt"),
+    (#""names":"words","#, #""names":"words","multi":{"prompt":"{{text}}{{label}}","no":"n"},"#, "classify.multi.yes"),
+    (#""names":"words","#, #""names":"words","multi":{"prompt":"{{text}}{{label}}","described":"{{name}}","yes":"y","no":"n"},"#, "classify.multi.described"),
+    (#""separator":"|","stop""#, #""separator":"|","multi":{"contrast":"x"},"stop""#, "extract.multi"),
   ])
   func aWrongTemplateNamesThePlace(old: String, new: String, place: String) {
     let text = replaceFirst(old, by: new, in: Self.valid)

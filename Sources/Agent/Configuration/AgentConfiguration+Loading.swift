@@ -40,7 +40,7 @@ extension AgentConfiguration {
 
 extension AgentConfiguration {
   private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
-    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "tasks"])
+    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "tasks"])
     var configuration = AgentConfiguration()
 
     let agent = root["agent"]
@@ -83,6 +83,11 @@ extension AgentConfiguration {
     if let jobs = limits["queue_jobs"].optional { configuration.limits.queueJobs = try jobs.int(in: 1...1_000_000) }
     if let mb = limits["queue_mb"].optional { configuration.limits.queueBytes = try mb.int(in: 1...16_384) * 1_000_000 }
     if let inFlight = limits["in_flight"].optional { configuration.limits.inFlight = try inFlight.int(in: 1...1000) }
+
+    let prefixes = root["prefixes"]
+    try prefixes.allow(["path", "disk_mb"])
+    if let path = prefixes["path"].optional { configuration.prefixes.path = try path.string(bytes: 1...4096) }
+    if let megabytes = prefixes["disk_mb"].optional { configuration.prefixes.diskBytes = try megabytes.int(in: 0...1_000_000) * 1_000_000 }
 
     let journal = root["journal"]
     try journal.allow(["path", "keep_hours", "keep_jobs"])
@@ -144,7 +149,7 @@ extension AgentConfiguration {
   }
 
   private static func readTask(_ reader: JSONReader, _ limits: JobLimits) throws(SternaError) -> Task {
-    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options"])
+    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options", "calibration"])
     let name = try reader["name"].string()
     guard Job.isValid(id: name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
     guard let kind = JobTask(rawValue: try reader["kind"].string()) else {
@@ -156,10 +161,23 @@ extension AgentConfiguration {
     } else {
       inputs.append(try reader["input"].filter())
     }
-    return Task(
+    var task = Task(
       name: name, inputs: inputs, output: try reader["output"].topic(), text: try reader["text"].optional?.pointer(),
       id: try reader["id"].optional?.pointer(), work: try Job.Work.parse(reader, task: kind, limits: limits),
       options: try Job.Options.parse(reader["options"], limits: limits))
+    try task.work.validate(with: task.options, path: reader["labels"].path)
+    if let file = reader["calibration"].optional {
+      guard case .classify(let labels) = task.work else { throw file.error("belongs to classifications", expected: "nothing") }
+      let path = try file.string(bytes: 1...4096)
+      do { task.calibration = try Calibration.load(path, for: labels, multi: task.options.multi) } catch {
+        // The place stays the key, so that its line is found.
+        var error = error
+        error.message = "\(error.place ?? path): \(error.message)"
+        error.place = file.path
+        throw error
+      }
+    }
+    return task
   }
 
   // MARK: - What depends on more than one key
@@ -178,6 +196,9 @@ extension AgentConfiguration {
     // With several directories systemd separates them by colons; the first one is ours.
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
       journal.path = state + "/" + journal.path
+    }
+    if !prefixes.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
+      prefixes.path = state + "/" + prefixes.path
     }
   }
 

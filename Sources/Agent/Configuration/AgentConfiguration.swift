@@ -16,6 +16,7 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var memory = Memory()
   public var limits = Limits()
   public var journal = Journal()
+  public var prefixes = Prefixes()
   public var tasks: [Task] = []
 
   public init() {}
@@ -109,6 +110,16 @@ public struct AgentConfiguration: Sendable, Equatable {
     public init() {}
   }
 
+  /// Where the model's work for task prompts is kept across restarts.
+  public struct Prefixes: Sendable, Equatable {
+    /// A folder. Relative paths are taken from systemd's state directory where there is one, else from the working directory.
+    public var path = "prefixes"
+    /// Bytes that its files may take together; 0 keeps them in memory only.
+    public var diskBytes = 256_000_000
+
+    public init() {}
+  }
+
   /// Binds input topics to a job and an output topic, so that a gateway works without anyone writing a client.
   public struct Task: Sendable, Equatable {
     public var name: String
@@ -122,10 +133,12 @@ public struct AgentConfiguration: Sendable, Equatable {
     /// What is asked about the text.
     public var work: Job.Work
     public var options: Job.Options
+    /// Turns the scores of a classification into frequencies.
+    public var calibration: Calibration?
 
     public init(
       name: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, work: Job.Work,
-      options: Job.Options = Job.Options()
+      options: Job.Options = Job.Options(), calibration: Calibration? = nil
     ) {
       self.name = name
       self.inputs = inputs
@@ -134,6 +147,7 @@ public struct AgentConfiguration: Sendable, Equatable {
       self.id = id
       self.work = work
       self.options = options
+      self.calibration = calibration
     }
   }
 }

@@ -72,10 +72,11 @@ extension Loop {
     finished.append((done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes)))
   }
 
-  /// Hands jobs to the engine: the one that runs and the next, so that it never waits for a transaction. The rest waits in the journal.
+  /// Hands jobs to the engine: those that run together and the next, so that it never waits for a transaction. The rest waits in the journal.
+  /// A job that is more urgent than one that runs need not wait for a place.
   func feed(_ now: Int) {
     guard case .running = phase, let journal, journalFailure == nil, finished.count < 16 else { return }
-    while running.count < 2, let next = waiting.take() {
+    while running.count <= inference.width || waiting.isUrgent(over: running.values.lazy.map(\.priority)) && running.count <= inference.width + 4, let next = waiting.take() {
       let entry: Journal.Entry
       let job: Result<Job, SternaError>
       if let arrival = next.arrival {
@@ -88,7 +89,7 @@ extension Loop {
       }
       var short = entry
       short.payload = []
-      running[next.job.sequence] = Running(entry: short, meta: (try? job.get())?.meta)
+      running[next.job.sequence] = Running(entry: short, meta: (try? job.get())?.meta, priority: next.job.priority)
       switch job {
       case .success(let job):
         if let deadline = next.job.deadline, deadline <= now {

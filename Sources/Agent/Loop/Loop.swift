@@ -80,6 +80,7 @@ final class Loop {
   struct Running {
     var entry: Journal.Entry
     var meta: JSON?
+    var priority: Int
   }
 
   /// A message on its way to the broker.
@@ -188,6 +189,7 @@ extension Loop {
     if let session, let reason = session.tick() { drop(reason) }
     if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
     if journalFailure != nil, now >= journalRetryAt { retryJournal(now) }
+    if let complaint = inference.takeComplaint() { logger.warning("\(complaint)") }
     if !delayed.isEmpty {
       for (at, delivery) in delayed where at <= now { outbox.append(delivery) }
       delayed.removeAll { $0.at <= now }

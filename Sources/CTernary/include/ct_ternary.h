@@ -193,6 +193,15 @@ ptrdiff_t ct_small_validate(const uint8_t *packed, size_t bytes);
 void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size);
 void ct_value_store(const int8_t *q, int8_t *values, size_t position, size_t head_size);
 
+/* For loops that wait for another thread: lets a hyperthread on the same core have it meanwhile. */
+static inline void ct_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");
+#endif
+}
+
 /* Bytes that head_prepare writes for n values. */
 size_t ct_head_bytes(size_t n);
 

@@ -35,7 +35,7 @@ extension StringAutomaton {
 
   /// The length of the shortest string with at least `minLength` scalars; nil when there is none, and when that takes too long to find out (only where a set
   /// repeats with many periods at once and `minLength` is in the thousands).
-  func shortestLength(atLeast minLength: Int) -> Int? {
+  package func shortestLength(atLeast minLength: Int) -> Int? {
     guard minLength > shortestLength else { return shortestLength }
     // The states that strings of a length reach, one length after the other. They repeat sooner or later (Brent's cycle detection says when).
     let successors = distinctSuccessors

@@ -24,6 +24,7 @@ final class FakeEngine: JobRunner {
       let evidence = Answer.Extraction.Evidence(text: word, scalars: 0..<word.unicodeScalars.count, bytes: 0..<word.utf8.count)
       return Outcome(
         .success(.extraction(.init(values: fields.map { .init(name: $0.name, value: .string(word), evidence: evidence, confidence: 1) }))))
+    case .fill: return Outcome(.success(.extraction(.init(document: .object(JSON.Object()), values: []))))
     }
   }
 }

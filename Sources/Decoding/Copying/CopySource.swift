@@ -33,8 +33,13 @@ public final class CopySource {
   /// The numbers of the text, and what they are in JSON.
   package let numbers: [Occurrence]
   private let numberValues: [Int: TextNumber]
+  /// The dates and times of the text, and what they are in ISO 8601.
+  let moments: [Occurrence]
+  private let momentValues: [Int: [TextMoment]]
+  /// Escaped offset of a byte of the text.
+  private let place: [Int]
 
-  private let longestToken: Int
+  let longestToken: Int
   private let lengths: TokenLengths?
   private let token: (UnsafeRawBufferPointer) -> TokenID?
   private var known: [[Continuation]?]
@@ -45,8 +50,10 @@ public final class CopySource {
   package struct Occurrence: Equatable {
     /// Escaped offset.
     package var start: Int
-    /// Escaped offset that the value may not pass; a number ends exactly there.
+    /// Escaped offset that the value may not pass.
     package var limit: Int
+    /// Escaped offset in front of which it may not end; `limit` for what is taken whole, such as a number.
+    package var least: Int
     /// 1 when it begins with the space in front of the value.
     package var lead: Int
   }
@@ -102,8 +109,8 @@ public final class CopySource {
     var spaceBefore = false
     for scalar in text.unicodeScalars {
       if textCuts[offset], !scalar.properties.isWhitespace {
-        if spaceBefore, textCuts[offset - 1] { strings.append(Occurrence(start: place[offset - 1], limit: escaped.count, lead: 1)) }
-        strings.append(Occurrence(start: place[offset], limit: escaped.count, lead: 0))
+        if spaceBefore, textCuts[offset - 1] { strings.append(Occurrence(start: place[offset - 1], limit: escaped.count, least: 0, lead: 1)) }
+        strings.append(Occurrence(start: place[offset], limit: escaped.count, least: 0, lead: 0))
       }
       spaceBefore = scalar == " "
       offset += scalar.utf8.count
@@ -111,16 +118,25 @@ public final class CopySource {
     var numbers: [Occurrence] = []
     var numberValues: [Int: TextNumber] = [:]
     for number in TextNumbers.of(text) {
-      // Digits, points and minus signs are never escaped, so a number is as long escaped as in the text.
-      let occurrence = Occurrence(start: place[number.bytes.lowerBound], limit: place[number.bytes.upperBound], lead: 0)
-      numbers.append(occurrence)
-      numberValues[occurrence.start] = number
+      let (start, end) = (place[number.bytes.lowerBound], place[number.bytes.upperBound])
+      numbers.append(Occurrence(start: start, limit: end, least: end, lead: 0))
+      numberValues[start] = number
     }
+    var moments: [Occurrence] = []
+    var momentValues: [Int: [TextMoment]] = [:]
+    for moment in TextMoments.of(text) {
+      let (start, end) = (place[moment.bytes.lowerBound], place[moment.bytes.upperBound])
+      moments.append(Occurrence(start: start, limit: end, least: end, lead: 0))
+      momentValues[start, default: []].append(moment)
+    }
+    self.place = place
 
     // With a token for every byte nothing can lead astray; that is so for byte-level vocabularies and those with byte fallback.
     let missing = Set(escaped).filter { byte in withUnsafeBytes(of: byte) { token($0) } == nil }
     self.numberValues = numberValues
+    self.momentValues = momentValues
     self.numbers = numbers.filter { !escaped[$0.start..<$0.limit].contains(where: missing.contains) }
+    self.moments = moments.filter { !escaped[$0.start..<$0.limit].contains(where: missing.contains) }
     guard !missing.isEmpty else {
       self.strings = strings
       return
@@ -178,14 +194,77 @@ public final class CopySource {
   /// The text of a span.
   public func string(_ span: CopiedSpan) -> String { String(decoding: text[span.bytes], as: UTF8.self) }
 
-  func number(startingAt place: Int) -> TextNumber? { numberValues[place] }
+  package func number(startingAt place: Int) -> TextNumber? { numberValues[place] }
 
-  /// The same numbers for a copy in quotes, where, as with strings, the space in front may come along.
-  func withLeadingSpaces(_ numbers: [Occurrence]) -> [Occurrence] {
-    numbers.flatMap { number in
-      let hasSpace = number.start > 0 && escaped[number.start - 1] == UInt8(ascii: " ")
-      return (hasSpace ? [Occurrence(start: number.start - 1, limit: number.limit, lead: 1)] : []) + [number]
+  func moment(_ occurrence: Occurrence) -> TextMoment? {
+    momentValues[occurrence.start + occurrence.lead]?.first { place[$0.bytes.upperBound] == occurrence.limit }
+  }
+
+  /// The same places for a copy in quotes, where, as with strings, the space in front may come along.
+  func withLeadingSpaces(_ places: [Occurrence]) -> [Occurrence] {
+    places.flatMap { whole in
+      var led = whole
+      (led.start, led.lead) = (whole.start - 1, 1)
+      return (whole.start > 0 && escaped[whole.start - 1] == UInt8(ascii: " ") ? [led] : []) + [whole]
     }
+  }
+
+  /// Tokens that begin with these bytes and go on with at least one of those of `text`, and how many of these they take.
+  func tokens(_ tail: ArraySlice<UInt8>, then text: [UInt8]) -> [(token: TokenID, taken: Int)] {
+    var bytes = Array(tail)
+    guard let first = bytes.first, let follows = text.first else { return [] }
+    let second = bytes.count > 1 ? bytes[1] : follows
+    let most = min(longestToken, lengths?.longest(first, second) ?? longestToken)
+    var found: [(token: TokenID, taken: Int)] = []
+    for (index, byte) in text.enumerated() {
+      bytes.append(byte)
+      if bytes.count > most { break }
+      if let id = bytes.withUnsafeBytes({ token($0) }) { found.append((id, index + 1)) }
+    }
+    return found
+  }
+
+  /// Where a string that begins here fulfils a rule: one place for each end, or one for all of them where only its length is limited.
+  func ends(from start: Occurrence, _ rule: Constraint.StringRule) -> [Occurrence] {
+    var found: [Occurrence] = []
+    var place = start
+    var scalars = 0
+    var state = rule.automaton?.start
+    var at = start.start + start.lead
+    // White space at the end does not belong to the value, so an end behind it is the end in front of it again.
+    var endsInSpace = true
+    while at <= start.limit, scalars <= rule.maxLength ?? .max {
+      if at > start.start + start.lead, cuts[at], !endsInSpace, scalars >= rule.minLength, reachesEnd?[at] ?? true {
+        if let automaton = rule.automaton {
+          if let state, automaton.isAccepting(state) {
+            (place.least, place.limit) = (at, at)
+            found.append(place)
+          }
+        } else {
+          if found.isEmpty { place.least = at }
+          place.limit = at
+          found = [place]
+        }
+      }
+      guard at < start.limit, origin[at] >= 0 else { break }
+      let from = Int(origin[at])
+      let lead = text[from]
+      let length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4
+      guard from + length <= text.count else { break }
+      if let automaton = rule.automaton {
+        for byte in text[from..<(from + length)] { state = state.flatMap { automaton.next($0, byte) } }
+        if state == nil { break }
+      }
+      endsInSpace = String(decoding: text[from..<(from + length)], as: UTF8.self).unicodeScalars.allSatisfy(\.properties.isWhitespace)
+      scalars += 1
+      at = self.place[from + length]
+    }
+    return found
+  }
+
+  /// Whether a copy of this occurrence may end at an escaped offset.
+  func mayEnd(_ occurrence: Occurrence, at end: Int) -> Bool {
+    end >= occurrence.least && end <= occurrence.limit && (occurrence.least == occurrence.limit || cuts[end])
   }
 }
 
@@ -196,6 +275,12 @@ package struct Copy {
   package private(set) var length = 0
 
   package init(_ occurrences: [CopySource.Occurrence]) { self.occurrences = occurrences }
+
+  /// A copy of one place, up to an escaped offset.
+  init(_ occurrence: CopySource.Occurrence, to end: Int) {
+    occurrences = [occurrence]
+    length = end - occurrence.start
+  }
 
   /// The tokens that may come next, in ascending order, each once.
   package func permitted(in source: CopySource) -> [TokenID] {
@@ -226,29 +311,37 @@ package struct Copy {
     length += step
   }
 
-  /// The first occurrence at which a string may end here.
-  package func closedString(in source: CopySource) -> CopiedSpan? {
-    for occurrence in occurrences where length > occurrence.lead && source.isCut(occurrence.start + length) {
-      if let span = source.span(occurrence.start..<(occurrence.start + length)) { return span }
+  /// The first place at which the value may end here, of those that are accepted.
+  package func closed(in source: CopySource, _ isAccepted: (CopySource.Occurrence, CopiedSpan) -> Bool = { _, _ in true }) -> (CopySource.Occurrence, CopiedSpan)? {
+    for occurrence in occurrences where length > occurrence.lead && source.mayEnd(occurrence, at: occurrence.start + length) {
+      if let span = source.span(occurrence.start..<(occurrence.start + length)), isAccepted(occurrence, span) { return (occurrence, span) }
     }
     return nil
   }
 
-  /// The first occurrence of a number that is complete.
-  package func closedNumber(in source: CopySource) -> (number: TextNumber, span: CopiedSpan)? {
-    for occurrence in occurrences where occurrence.start + length == occurrence.limit {
-      if let number = source.number(startingAt: occurrence.start + occurrence.lead), let span = source.span(occurrence.start..<occurrence.limit) {
-        return (number, span)
+  /// The longest token that goes on as the first place does: how the text itself is likely to be written.
+  func likely(in source: CopySource) -> TokenID? {
+    guard let first = occurrences.first else { return nil }
+    return source.continuations(at: first.start + length).last { first.start + length + $0.length <= first.limit }?.token
+  }
+
+  /// The ends within reach of one token: the bytes up to there, at least one, and the copy as it would be.
+  func endings(in source: CopySource) -> [(tail: ArraySlice<UInt8>, copy: Copy)] {
+    var endings: [(tail: ArraySlice<UInt8>, copy: Copy)] = []
+    for occurrence in occurrences {
+      let at = occurrence.start + length
+      for end in at + 1..<max(at + 1, min(occurrence.limit + 1, at + source.longestToken)) where source.mayEnd(occurrence, at: end) {
+        endings.append((source.escaped[at..<end], Copy(occurrence, to: end)))
       }
     }
-    return nil
+    return endings
   }
 
   /// The longest beginning of what was written that is a string, for a value that had to be broken off.
-  package func brokenOffString(in source: CopySource) -> CopiedSpan? {
+  package func brokenOff(in source: CopySource, _ isAccepted: (CopySource.Occurrence, CopiedSpan) -> Bool = { _, _ in true }) -> (CopySource.Occurrence, CopiedSpan)? {
     for shorter in stride(from: length, to: 0, by: -1) {
-      for occurrence in occurrences where shorter > occurrence.lead && source.isCut(occurrence.start + shorter) {
-        if let span = source.span(occurrence.start..<(occurrence.start + shorter)) { return span }
+      for occurrence in occurrences where shorter > occurrence.lead && source.mayEnd(occurrence, at: occurrence.start + shorter) {
+        if let span = source.span(occurrence.start..<(occurrence.start + shorter)), isAccepted(occurrence, span) { return (occurrence, span) }
       }
     }
     return nil

@@ -1,0 +1,71 @@
+import Basics
+import Glibc
+import Inference
+import Tokenizer
+
+/// Probabilities of labels, each the continuation of one prompt.
+///
+/// A label's probability is the product, over the places where labels part, of the probability of its branch among the branches there. So scores
+/// sum to 1 by construction, a long label does not pay for its length, and what can be continued in one way only costs nothing.
+///
+/// The scorer does not run the model: it asks for decisions (`next`) and is told their logits (`answer`). The first is taken at the end of the prompt and `opening`; all others
+/// stand in child sequences, and those that are waiting may run in one batch.
+public struct LabelScorer: BranchScorer {
+  private let trie: LabelTrie
+  private var logProbabilities: [Double]
+  /// The next ones last: what is under a branch is finished, and its memory let go, before the next branch begins.
+  private var waiting: [BranchAsk] = []
+
+  public init(_ trie: LabelTrie) {
+    self.trie = trie
+    logProbabilities = [Double](repeating: -.infinity, count: trie.labelCount)
+    for label in trie.nodes.first?.labels ?? [] { logProbabilities[label] = 0 }
+  }
+
+  /// What all labels begin with, to be fed behind the prompt.
+  public var opening: [TokenID] { isTrivial ? [] : trie.nodes.first?.edge ?? [] }
+  /// The first decision, behind `opening`; empty when there is none, since there is but one label.
+  public var firstCandidates: [TokenID] { trie.nodes.first?.choices ?? [] }
+  public var isTrivial: Bool { firstCandidates.isEmpty }
+
+  public var isDone: Bool { waiting.isEmpty }
+
+  /// Takes the first decision.
+  /// - Parameter sequence: holds the prompt and `opening`.
+  public mutating func begin(_ logits: [Float], behind sequence: Inference.Sequence) { decide(0, logits, 0, behind: sequence) }
+
+  /// Decisions to run next, at most `most`; each in a child of its parent.
+  public mutating func next(_ most: Int) -> [BranchAsk] {
+    let asks = Array(waiting.suffix(most).reversed())
+    waiting.removeLast(asks.count)
+    return asks
+  }
+
+  /// Takes asks back that could not run now.
+  public mutating func putBack(_ asks: [BranchAsk]) { waiting += asks.reversed() }
+
+  /// - Parameter sequence: the child that holds the ask's `feed`.
+  public mutating func answer(_ ask: BranchAsk, _ logits: [Float], in sequence: Inference.Sequence) {
+    decide(ask.node, logits, ask.logProbability, behind: sequence)
+  }
+
+  /// Ends are scored, branches that go on wait for their turn.
+  private mutating func decide(_ node: Int, _ logits: [Float], _ logProbability: Double, behind parent: Inference.Sequence) {
+    let steps = Choice.logProbabilities(logits)
+    for (child, step) in zip(trie.nodes[node].children, steps).reversed() {
+      let next = trie.nodes[child]
+      if next.labels.isEmpty {
+        waiting.append(BranchAsk(node: child, logProbability: logProbability + step, parent: parent, feed: next.edge, candidates: next.choices))
+      }
+      for label in next.labels { logProbabilities[label] = logProbability + step - log(Double(next.labels.count)) }
+    }
+  }
+
+  /// One probability a label, in the order in which the trie was given them; valid when everything is decided.
+  public var scores: [Float] {
+    // The products sum to 1 but for rounding; dividing by the sum removes that, too.
+    let probabilities = logProbabilities.map { exp($0) }
+    let total = probabilities.reduce(0, +)
+    return probabilities.map { Float($0 / total) }
+  }
+}
