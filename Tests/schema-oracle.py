@@ -325,7 +325,7 @@ class Schemas:
             return self.instance(target, document, depth + 1)
         for word in ("anyOf", "oneOf", "allOf"):
             if word in schema:
-                parts = schema[word] if word == "allOf" else [r.choice(schema[word])]
+                parts = schema[word] if word == "allOf" else self.some(schema[word], r.choice([1, 1, 2, 3]), 1) if word == "anyOf" else [r.choice(schema[word])]
                 values = [self.instance(part, document, depth + 1) for part in parts]
                 if "properties" in schema or len(values) > 1:
                     values.append(self.instance({k: v for k, v in schema.items() if k != word}, document, depth + 1))

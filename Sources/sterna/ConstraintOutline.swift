@@ -36,9 +36,15 @@ struct ConstraintOutline {
       for (i, inner) in rule.prefix.enumerated() { show(inner, indent: deeper, label: "[\(i)]: ") }
       if let items = rule.items { show(items, indent: deeper, label: rule.prefix.isEmpty ? "each: " : "others: ") }
     case .object(let rule):
-      for property in rule.properties { show(property.node, indent: deeper, label: "\(property.name)\(property.isRequired ? "" : "?"): ") }
+      for property in rule.properties { show(property.node, indent: deeper, label: name(property.name) + (property.isRequired ? ": " : "?: ")) }
     case .anyOf(let nodes): for inner in nodes { show(inner, indent: deeper, label: "- ") }
     }
+  }
+
+  /// In quotes where it is no plain word.
+  private func name(_ name: String) -> String {
+    let isPlain = !name.isEmpty && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"\"?:\\".utf8.contains($0) }
+    return isPlain ? name : JSON.string(name).compact
   }
 
   private func phrase(_ node: Constraint.Node) -> String {
