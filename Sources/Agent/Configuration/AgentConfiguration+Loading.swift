@@ -206,9 +206,7 @@ extension AgentConfiguration {
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
       journal.path = state + "/" + journal.path
     }
-    if !prefixes.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
-      prefixes.path = state + "/" + prefixes.path
-    }
+    if !prefixes.path.hasPrefix("/"), let end = journal.path.lastIndex(of: "/") { prefixes.path = journal.path[...end] + prefixes.path }
   }
 
   private func checkTopics() throws(SternaError) {

@@ -112,7 +112,7 @@ public struct AgentConfiguration: Sendable, Equatable {
 
   /// Where the model's work for task prompts is kept across restarts.
   public struct Prefixes: Sendable, Equatable {
-    /// A folder. Relative paths are taken from systemd's state directory where there is one, else from the working directory.
+    /// A folder. Relative paths are taken from the journal's folder.
     public var path = "prefixes"
     /// Bytes that its files may take together; 0 keeps them in memory only.
     public var diskBytes = 256_000_000
