@@ -49,23 +49,40 @@ struct FreeString: ByteMachine {
         .unsupported, "no string can be written that obeys this rule", expected: "a pattern, format and lengths that some string satisfies without control characters",
         found: "minLength \(rule.minLength), maxLength \(rule.maxLength.map(String.init) ?? "none")\(rule.automaton == nil ? "" : ", and a pattern or format")")
     }
-    let minLength = max(0, rule.minLength)
-    guard minLength < FreeString.maxCompletions / written.stateCount else {
+    let counted = try FreeString.counted(written)
+    let automaton = counted?.automaton ?? written
+    let minLength = max(0, rule.minLength, counted?.lengths.lowerBound ?? 0)
+    guard minLength < FreeString.maxCompletions / automaton.stateCount else {
       throw SternaError(
         .unsupported, "a minLength this large with this pattern", expected: "minLength times states of the pattern's automaton at most \(FreeString.maxCompletions)",
-        found: "\(minLength) times \(written.stateCount)", remedy: "lower minLength, or drop the pattern")
+        found: "\(minLength) times \(automaton.stateCount)", remedy: "lower minLength, or drop the pattern")
     }
-    automaton = written
-    classifier = written.classifier
-    classCount = written.partition.classCount
-    transitions = written.transitions
-    accepting = written.accepting
-    shortest = written.shortestCompletions
+    self.automaton = automaton
+    classifier = automaton.classifier
+    classCount = automaton.partition.classCount
+    transitions = automaton.transitions
+    accepting = automaton.accepting
+    shortest = automaton.shortestCompletions
     longestCompletion = shortest.max() ?? 0
     self.minLength = Int32(minLength)
     // Longer ones than this are not written by anybody, and the sums below stay in 32 bits.
-    maxLength = Int32(min(rule.maxLength ?? max(defaultMaxLength, shortestAllowed), 1 << 24))
-    completionBytes = FreeString.completionBytes(written, minLength: minLength, slack: Int(maxLength) - minLength)
+    maxLength = Int32(min(rule.maxLength ?? max(defaultMaxLength, shortestAllowed), counted?.lengths.upperBound ?? .max, 1 << 24))
+    completionBytes = FreeString.completionBytes(automaton, minLength: minLength, slack: Int(maxLength) - minLength)
+  }
+
+  /// `[a-z]{2,80}` as `[a-z]*` and lengths, which share a mask where 80 states would each have their own; nil for other sets.
+  private static func counted(_ automaton: StringAutomaton) throws(SternaError) -> (automaton: StringAutomaton, lengths: ClosedRange<Int>)? {
+    let last = automaton.stateCount - 1
+    let classes = 0..<automaton.partition.classCount
+    guard last > 0, let least = automaton.accepting.firstIndex(of: true), automaton.accepting[least...].allSatisfy({ $0 }) else { return nil }
+    let scalars = classes.map { automaton.transition(0, $0) != nil }
+    for state in 0...last {
+      for number in classes where automaton.transition(state, number) != (scalars[number] && state < last ? state + 1 : nil) { return nil }
+    }
+    var machine = ScalarMachine(partition: automaton.partition)
+    _ = try machine.addState(accepting: true)
+    for number in classes where scalars[number] { machine.transitions[number] = 0 }
+    return try machine.canonical().map { ($0, least...last) }
   }
 
   /// The bytes of shortest completions (in scalars; of those, in bytes), by what is owed. [owed, states]
