@@ -264,6 +264,20 @@ public struct JSONWriter {
 
   /// Threads that begin with a token or the inside of a value; forced text becomes tokens.
   private func normalised(_ threads: [Thread]) -> [Thread] {
+    guard threads.count > 1 else { return resolved(threads) }
+    // Of threads that go on alike the first counts, or a list of values that can be meant in two ways would double them with each element.
+    var seen: Set<Int> = []
+    return resolved(threads).filter { thread in
+      var hasher = Hasher()
+      hasher.combine(thread.queue)
+      hasher.combine(thread.run)
+      hasher.combine(thread.committed)
+      thread.rest?.hash(into: &hasher)
+      return seen.insert(hasher.finalize()).inserted
+    }
+  }
+
+  private func resolved(_ threads: [Thread]) -> [Thread] {
     threads.flatMap { thread -> [Thread] in
       guard thread.queue.isEmpty, let rest = thread.rest else { return [thread] }
       switch rest.item {
@@ -271,8 +285,8 @@ public struct JSONWriter {
       case .free(let content):
         // A string ends with its own quote.
         guard content.isString, let value = content.closed else { return [thread] }
-        return normalised([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
-      default: return normalised(expanded(thread, depth: 0))
+        return resolved([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
+      default: return resolved(expanded(thread, depth: 0))
       }
     }
   }

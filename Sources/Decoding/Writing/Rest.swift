@@ -26,6 +26,40 @@ final class Rest: Sendable {
     self.item = item
     self.next = next
   }
+
+  /// Adds what decides how it goes on: two rests that hash alike go on alike.
+  func hash(into hasher: inout Hasher) {
+    var here: Rest? = self
+    while let rest = here {
+      switch rest.item {
+      case .text(let bytes): hasher.combine(bytes)
+      case .value(let node, let excluded):
+        hasher.combine(node)
+        hasher.combine(excluded)
+      case .members(let node, let from, let isFirst):
+        hasher.combine(node)
+        hasher.combine(from)
+        hasher.combine(isFirst)
+      case .elements(let node, let count):
+        hasher.combine(node)
+        hasher.combine(count)
+      case .copy(let value):
+        for occurrence in value.copy.occurrences {
+          hasher.combine(occurrence.start)
+          hasher.combine(occurrence.limit)
+          hasher.combine(occurrence.least)
+        }
+        hasher.combine(value.copy.length)
+        hasher.combine(value.isQuoted)
+        hasher.combine(value.kind)
+        hasher.combine(value.excluded)
+        hasher.combine(value.automaton?.stateCount)
+      case .free(let content): hasher.combine(content.state)
+      case .note: break
+      }
+      here = rest.next
+    }
+  }
 }
 
 /// A value while it is copied.
@@ -40,6 +74,8 @@ struct CopiedValue: Sendable {
   var isNullable: Bool
   /// What it may not become.
   var excluded: Set<JSON.ValueKey>
+  /// What a string must be.
+  var automaton: StringAutomaton?
 
   /// The value and its place, when it may end here.
   func closed(in source: CopySource) -> (JSON, CopiedSpan)? {
@@ -55,7 +91,11 @@ struct CopiedValue: Sendable {
     }
   }
 
-  private func isAllowed(_ value: JSON?) -> Bool { value.map { excluded.isEmpty || !excluded.contains($0.valueKey) } ?? false }
+  private func isAllowed(_ value: JSON?) -> Bool {
+    guard let value else { return false }
+    if kind == .string, let automaton, case .string(let text) = value, !automaton.matches(text) { return false }
+    return excluded.isEmpty || !excluded.contains(value.valueKey)
+  }
 
   private func value(_ occurrence: CopySource.Occurrence, _ span: CopiedSpan, _ source: CopySource) -> JSON? {
     switch kind {
