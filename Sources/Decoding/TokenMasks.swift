@@ -123,9 +123,13 @@ public final class TokenMasks: Sendable {
 
     mutating func insert(_ entry: Entry, _ key: Key, _ capacity: Int) -> Entry {
       byteCount += entry.byteCount
-      while byteCount > capacity, let oldest = entries.min(by: { $0.value.lastUse < $1.value.lastUse }) {
-        byteCount -= oldest.value.byteCount
-        entries[oldest.key] = nil
+      if byteCount > capacity {
+        // A quarter goes at once, so that not every new mask has to look for the oldest.
+        for (key, old) in entries.sorted(by: { $0.value.lastUse < $1.value.lastUse }) {
+          guard byteCount > capacity / 4 * 3 else { break }
+          byteCount -= old.byteCount
+          entries[key] = nil
+        }
       }
       clock += 1
       entries[key] = entry

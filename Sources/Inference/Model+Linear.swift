@@ -62,8 +62,8 @@ extension Model {
     }
   }
 
-  /// Enough pieces that threads finish together, also when one lost its core for a while.
-  private func pieces(_ rowBlocks: Int) -> Int { threads.count == 1 ? 1 : min(rowBlocks, threads.count * 8) }
+  /// Enough pieces that threads finish together, also when one lost its core for a while, and large enough that small models do not spend their time on calls.
+  private func pieces(_ rowBlocks: Int) -> Int { threads.count == 1 ? 1 : min((rowBlocks + 3) / 4, threads.count * 8) }
 
   /// Multiply-adds of int8 count an eighth.
   private func work(_ tokens: Int, _ matrix: TernaryMatrix) -> Int { tokens * matrix.rows * matrix.columns / 8 }

@@ -44,13 +44,16 @@ extension Answer.Classification {
     public var score: Float
   }
 
-  /// Every inner node, outer ones before those in them, in the order of the labels. A label is in a hierarchy when `/` stands between parts of its name, none of them empty.
+  /// Parts of a name that is in a hierarchy. A bound, since every level repeats the names above it.
+  private static let deepest = 8
+
+  /// Every inner node, outer ones before those in them, in the order of the labels. A label is in a hierarchy when `/` stands between two to eight parts of its name, none of them empty.
   public var groups: [Group] {
     var members: [(name: String, labels: [Int])] = []
     var index: [[UInt8]: Int] = [:]
     for (i, score) in scores.enumerated() {
       let parts = score.label.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-      guard parts.count > 1, !parts.contains(where: \.isEmpty) else { continue }
+      guard (2...Self.deepest).contains(parts.count), !parts.contains(where: \.isEmpty) else { continue }
       var name: [UInt8] = []
       for part in parts.dropLast() {
         if !name.isEmpty { name.append(UInt8(ascii: "/")) }

@@ -53,6 +53,16 @@ public final class MappedFile: @unchecked Sendable {
     madvise(UnsafeMutableRawPointer(mutating: start + first), last - first, MADV_DONTNEED)
   }
 
+  /// Asks for huge pages in a range that will be read from end to end, again and again: fewer pages to look up, 3 to 4 % of decode. Linux has them for files
+  /// on ext4 since 6.16, for pages that it has yet to read; where there are none, nothing happens.
+  func preferHugePages(_ range: Range<Int>) {
+    let page = max(sysconf(Int32(_SC_PAGESIZE)), 4096)
+    let first = max(range.lowerBound, 0) / page * page
+    let last = min(range.upperBound, bytes.count)
+    guard first < last, let start = bytes.baseAddress else { return }
+    madvise(UnsafeMutableRawPointer(mutating: start + first), last - first, MADV_HUGEPAGE)
+  }
+
   deinit {
     close(descriptor)
     if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }

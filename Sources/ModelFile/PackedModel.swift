@@ -59,6 +59,7 @@ public final class PackedModel: Sendable {
     weights = try packed.weights()
     matrices = packed.matrices.mapValues(\.storage)
     bodyRange = try Self.bodyRange(gguf)
+    gguf.file.preferHugePages(bodyRange)
     checksums = try Self.checksums(metadata, gguf)
     try Self.checkEnd(gguf)
     var hash = SHA256()

@@ -5,7 +5,13 @@ import Tokenizer
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure prefill and decode speed, and memory.",
+    abstract: "Measure speed and memory.", subcommands: [BenchModel.self, BenchJobs.self], defaultSubcommand: BenchModel.self)
+}
+
+struct BenchModel: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "model",
+    abstract: "Measure prefill and decode speed, and memory. (What `bench` does without a subcommand.)",
     discussion: """
       Prefill feeds -p tokens at once; decode adds -n tokens one by one behind them, each with the whole head. A job is constrained and
       scores the rows of a few tokens only: --candidates says how many.

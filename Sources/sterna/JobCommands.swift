@@ -122,27 +122,41 @@ struct Classify: ParsableCommand {
   }
 }
 
+/// A JSON Schema as it goes into a job.
+func readSchema(_ path: String) throws(SternaError) -> JSON {
+  let bytes = try readWholeFile(path, limit: 1 << 20)
+  do { return try JSON.parse(bytes) } catch { throw error.within(path) }
+}
+
 struct Extract: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Find fields in a text.",
     discussion: """
-      Strings are copied from the text; name:number reads a number; what the text does not contain is null.
+      Strings are copied from the text; what the text does not contain is null. Types: string, number, integer, boolean, date, time, date-time.
 
         sterna extract Models/pocket.gguf --fields machine,value:number,place \\
           --text "pump 7 vibration 4.2 mm/s on line B"
       """)
 
   @OptionGroup var model: ModelArguments
-  @Option(help: "Fields, separated by commas: NAME or NAME:TYPE.")
-  var fields: String
+  @Option(help: "Fields, separated by commas: NAME, NAME:TYPE, NAME:open|closed, and NAME[] or NAME:TYPE[] for lists.")
+  var fields: String?
+  @Option(help: "In place of fields: a file with a JSON Schema.", completion: .file())
+  var schema: String?
   @OptionGroup var texts: TextArguments
   @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if (fields == nil) == (schema == nil) { throw ValidationError("--fields or --schema: exactly one of them") }
+  }
 
   func run() throws {
     let runner = try CommandRunner(model)
     // The same reader as for a job's payload, so that the same mistakes get the same answers.
-    let payload: JSON = ["fields": .array(fields.split(separator: ",").map { .string(trimmed($0)) })]
-    let work = try Job.Work.parse(JSONReader(payload), task: .extract)
+    var payload = JSON.Object()
+    if let fields { payload["fields"] = .array(fields.split(separator: ",").map { .string(trimmed($0)) }) }
+    if let schema { payload["schema"] = try readSchema(schema) }
+    let work = try Job.Work.parse(JSONReader(.object(payload)), task: .extract)
     try texts.forEach { text in
       try runner.answer(Job(input: text, work: work), json: output.json) { answer in
         guard case .extraction(let result) = answer else { return "" }

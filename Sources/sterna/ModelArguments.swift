@@ -110,13 +110,15 @@ struct RunArguments: ParsableArguments {
   var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
   /// The model with its working memory and threads.
-  func load(_ packed: PackedModel) throws -> Model {
+  /// - Parameter kvBudgetBytes: for all keys and values; nil: enough for two full contexts.
+  func load(_ packed: PackedModel, kvBudgetBytes: Int? = nil) throws -> Model {
     let longest = packed.configuration.contextLength
     var options = ModelOptions()
     options.threads = threadCount
     options.kv = kv
     options.contextLength = min(longest, context ?? min(longest, 4096))
     options.memoryLimit = memoryLimit.map { $0 * 1_000_000 }
+    options.kvBudgetBytes = kvBudgetBytes
     return try Model(packed, options: options)
   }
 }

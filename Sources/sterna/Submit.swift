@@ -30,6 +30,8 @@ struct Submit: ParsableCommand {
   var labels: String?
   @Option(help: "Fields for extract: NAME or NAME:TYPE, separated by commas.")
   var fields: String?
+  @Option(help: "For extract in place of fields: a file with a JSON Schema.", completion: .file())
+  var schema: String?
   @Option(help: "Options of every job, as in its payload: '{\"multi\":true}'.")
   var options: String?
   @Option(help: "Seconds to wait for a result.")
@@ -40,9 +42,10 @@ struct Submit: ParsableCommand {
   func validate() throws {
     guard let task = JobTask(rawValue: task) else { throw ValidationError("the task is classify or extract, not \(task)") }
     guard 1...65_535 ~= port else { throw ValidationError("--port: expected 1...65535, found \(port)") }
-    guard (task == .classify ? labels : fields) != nil else {
-      throw ValidationError(task == .classify ? "--labels is missing" : "--fields is missing")
+    guard (task == .classify ? labels : fields ?? schema) != nil else {
+      throw ValidationError(task == .classify ? "--labels is missing" : "--fields or --schema is missing")
     }
+    if fields != nil, schema != nil { throw ValidationError("--fields and --schema: one of them") }
   }
 
   func run() throws {
@@ -58,6 +61,8 @@ struct Submit: ParsableCommand {
       do throws(SternaError) { return try JSON.parse(Array(text.utf8)) } catch { throw error.within("--options") }
     }
 
+    let document = try schema.map { path throws(SternaError) in try readSchema(path) }
+
     var submissions: [Submitter.Submission] = []
     var textOfID: [String: String] = [:]
     texts.forEach { text in
@@ -69,6 +74,7 @@ struct Submit: ParsableCommand {
           })
       }
       if let fields { job["fields"] = .array(fields.split(separator: ",").map { .string(trimmed($0)) }) }
+      if let document { job["schema"] = document }
       if let jobOptions { job["options"] = jobOptions }
       let submission = Submitter.Submission(kind: task, job: job)
       textOfID[submission.id] = text

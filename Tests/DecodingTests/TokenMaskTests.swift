@@ -19,6 +19,8 @@ import Decoding
     for (pattern, least, most) in [
       ("", 0, 200), ("", 0, 24), ("", 3, 9), ("", 12, 12), ("^(?:ab)*$", 3, 30), ("^.{2,20}$", 0, nil), ("^[A-Z][\\s\\S]*$", 2, 15), ("^[^a\"]*$", 0, 30), ("^\\d{4}-\\d\\d$", 0, nil),
       ("^(?:[é😀\\n\"]|the )*$", 2, 18), ("x$", 0, 12), ("^(?: {40})*$", 0, 100), ("^(?:ab|\u{4E2D}.)*z?$", 1, 11),
+      // What needs much room to be finished, begun in the middle of a character or of an escape.
+      ("^(?:a|\u{4E2D}.{9}|\"b{9})*$", 0, 22), ("^(?:a|\u{4E2D}.{9}|\"b{9})*$", 11, 22),
     ] as [(String, Int, Int?)] {
       var rule = Constraint.StringRule()
       rule.automaton = pattern.isEmpty ? nil : try .pattern(pattern)

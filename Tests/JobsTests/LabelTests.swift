@@ -1,6 +1,7 @@
 import Basics
 import Inference
 import Jobs
+import ModelFile
 import Testing
 
 /// A template that asks a question for each label, for the fixtures.
@@ -190,6 +191,12 @@ private let labelSets = [["leak", "fire"], ["leak", "leakage", "leak in pump", "
     #expect(answer.groups[0].score == 0.5)
   }
 
+  @Test func aHierarchyIsNotBottomless() {
+    let deep = { (parts: Int) in [String](repeating: "a", count: parts).joined(separator: "/") }
+    #expect(Answer.Classification(scores: [(deep(8), 1)], best: 0).groups.count == 7)
+    #expect(Answer.Classification(scores: [(deep(9), 1)], best: 0).groups.isEmpty)
+  }
+
   @Test func aLevelIsOneDecision() throws {
     let engine = try engine()
     let answer = try classification(engine, job("water", ["alarm/fire", "alarm/leak", "status/normal", "status/test"]))
@@ -271,5 +278,53 @@ private let labelSets = [["leak", "fire"], ["leak", "leakage", "leak in pump", "
     job.options.contextual = true
     guard case .failure(let other) = engine.run(job).result else { Issue.record("answered"); return }
     #expect(other.found?.contains("without contextual") == true)
+  }
+}
+
+/// The model that comes with Sterna, whose answers mean something.
+@Suite struct PocketLabelTests {
+  private func pocket(_ adjust: (inout ModelOptions) -> Void = { _ in }) throws -> JobEngine {
+    var options = ModelOptions()
+    adjust(&options)
+    return try JobEngine(PackedModel.open(fixtures + "/../../../Models/pocket.gguf"), options: options)
+  }
+
+  private let labels = ["leak", "fire", "vibration", "power/failure", "power/overload", "normal"]
+  private let texts = [
+    "water under pump 7", "pump 7 vibration 4.2 mm/s above limit on line B", "smoke in hall 3. water on the floor next to the tank", "all good on line 2", "UPS battery low in the server room",
+  ]
+
+  @Test func answersAreTheSameAloneTogetherColdAndWarm() throws {
+    let curve = try #require(CalibrationCurve(points: [.init(0.3, 0.2), .init(0.9, 0.7), .init(1, 0.95)]))
+    let warm = try pocket()
+    var jobs: [Job] = []
+    for text in texts {
+      for contextual in [false, true] {
+        for multi in [false, true] {
+          var job = job(text, labels) { ($0.contextual, $0.multi, $0.alternatives) = (contextual, multi, 2) }
+          jobs.append(job)
+          job.calibration = Calibration(curve: curve, labels: labels.map { Job.Label($0) }, multi: multi, contextual: contextual, model: warm.model, rows: 100)
+          jobs.append(job)
+        }
+      }
+    }
+    // A new engine every time: nothing is known.
+    let cold = try jobs.map { try pocket().run($0).result.get().json.compact }
+    for _ in 0..<2 { #expect(try jobs.map { try warm.run($0).result.get().json.compact } == cold) }
+    #expect(try pocket { $0.threads = 2; $0.batchTokens = 24 }.run(all: jobs.reversed()).reversed().map { try $0.result.get().json.compact } == cold)
+    for job in jobs where !job.options.multi {
+      let answer = try classification(warm, job)
+      #expect(abs(answer.scores.reduce(0) { $0 + Double($1.score) } - 1) < 1e-5)
+      #expect(answer.scores[answer.best].score == answer.scores.map(\.score).max())
+    }
+  }
+
+  @Test func whatATextSaysIsFound() throws {
+    let engine = try pocket()
+    #expect(try classification(engine, job(texts[1], labels)).best == 2)
+    let several = try classification(engine, job(texts[1], labels) { $0.multi = true })
+    #expect(several.chosen == [2])
+    let power = try #require(classification(engine, job(texts[4], labels)).groups.first)
+    #expect(power.name == "power" && power.score > 0.5)
   }
 }

@@ -149,7 +149,7 @@ extension AgentConfiguration {
   }
 
   private static func readTask(_ reader: JSONReader, _ limits: JobLimits) throws(SternaError) -> Task {
-    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "options", "calibration"])
+    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "schema", "options", "calibration"])
     let name = try reader["name"].string()
     guard Job.isValid(id: name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
     guard let kind = JobTask(rawValue: try reader["kind"].string()) else {
@@ -161,9 +161,18 @@ extension AgentConfiguration {
     } else {
       inputs.append(try reader["input"].filter())
     }
+    let work: Job.Work
+    if let schema = reader["schema"].optional, case .string(let path)? = schema.value, kind == .extract, !reader["fields"].isPresent {
+      do { work = .fill(try Job.Schema(try JSON.parse(try readWholeFile(path, limit: limits.payloadBytes)))) } catch {
+        // The place stays the key, so that its line is found.
+        throw SternaError(.badConfiguration, "\(path): \(error.place.map { $0 + ": " } ?? "")\(error.message)", at: schema.path, expected: error.expected, found: error.found, remedy: error.remedy)
+      }
+    } else {
+      work = try Job.Work.parse(reader, task: kind, limits: limits)
+    }
     var task = Task(
       name: name, inputs: inputs, output: try reader["output"].topic(), text: try reader["text"].optional?.pointer(),
-      id: try reader["id"].optional?.pointer(), work: try Job.Work.parse(reader, task: kind, limits: limits),
+      id: try reader["id"].optional?.pointer(), work: work,
       options: try Job.Options.parse(reader["options"], limits: limits))
     try task.work.validate(with: task.options, path: reader["labels"].path)
     if let file = reader["calibration"].optional {

@@ -84,6 +84,9 @@ public final class JobEngine: JobRunner {
     }
   }
 
+  /// For measurements with a model that knows nothing: the text that each extraction is to write, by ticket. Decisions are computed as always, and then taken for this text.
+  package var dictation: [Int: [UInt8]] = [:]
+
   /// What the cache of shared beginnings did so far.
   public var prefixStatistics: PrefixCache.Statistics { prefixes.statistics }
 

@@ -31,6 +31,8 @@ final class RunningJob {
   private var asked: [(ask: BranchAsk, sequence: Inference.Sequence)] = []
   /// What the labels' scores are divided by; nil: they stay as they are.
   private(set) var prior: LabelPrior?
+  /// What a dictated extraction has written.
+  private var written: [TokenID] = []
   /// What a classification's decisions came to, before anything was done to it.
   private var undivided: [Float]?
 
@@ -176,6 +178,7 @@ final class RunningJob {
     sequence = nil
     text = nil
     asked = []
+    written = []
     read = 0
     usage.outputTokens = 0
     do { try prepare() } catch { fail(error) }
@@ -283,12 +286,29 @@ final class RunningJob {
       guard let request = writer.request, let first = request.asks.first else { return }
       var answers: [[Float]] = []
       for ask in request.asks { answers.append(try logits(states, row + ask.position - first.position, ask.candidates)) }
-      let kept = writer.choose(answers)
+      let kept: Int
+      if let text = engine.dictation[ticket] {
+        kept = writer.choose(scripted: request.asks.map { ask in choice(for: text, behind: written + request.feed[..<(ask.position + 1)], of: ask.candidates) }, answers)
+        written += request.feed[..<kept]
+      } else {
+        kept = writer.choose(answers)
+      }
       sequence.truncate(to: sequence.count - (request.feed.count - kept))
       decider = .extract(writer)
       if writer.request == nil { finish() }
     case nil: return
     }
+  }
+
+  /// The candidate that goes on as a dictated text does, the longest of them.
+  private func choice(for text: [UInt8], behind tokens: [TokenID], of candidates: [TokenID]) -> Int {
+    let left = text.dropFirst(tokens.reduce(0) { $0 + engine.tokenizer.bytes($1).count })
+    var best = (index: 0, length: 0)
+    for (index, candidate) in candidates.enumerated() {
+      let bytes = engine.tokenizer.bytes(candidate)
+      if bytes.count > best.length, left.starts(with: bytes) { best = (index, bytes.count) }
+    }
+    return best.index
   }
 
   /// Few candidates have their rows of the head read; for many, as free text has, the whole head goes through all threads.
