@@ -8,6 +8,10 @@ final class InferenceThread: Sendable {
   struct Work: Sendable {
     var sequence: Int
     var job: Job
+    /// Milliseconds since boot.
+    var deadline: Int?
+
+    func isOverdue(_ now: Int) -> Bool { deadline.map { $0 <= now } ?? false }
   }
 
   struct Done: Sendable {
@@ -58,22 +62,24 @@ final class InferenceThread: Sendable {
     widthOfEngine.store(engine.width, ordering: .relaxed)
     state.with { $0.engine = .ready(identity) }
     wake.ring()
+    var underWay: [Int: (work: Work, started: Int)] = [:]
     let control = RunControl(
-      progress: { self.passes.add(1, ordering: .relaxed) }, shouldStop: { self.isInterrupted.load(ordering: .relaxed) })
-    var started: [Int: Int] = [:]
-    engine.serve(control: control) { underWay in
-      if underWay == 0, self.state.quietly({ $0.inbox.isEmpty && !$0.isStopping }) {
+      progress: { self.passes.add(1, ordering: .relaxed) }, shouldStop: { self.isInterrupted.load(ordering: .relaxed) },
+      isOverdue: { underWay[$0]?.work.isOverdue(Clock.uptime) ?? false })
+    engine.serve(control: control) { count in
+      if count == 0, self.state.quietly({ $0.inbox.isEmpty && !$0.isStopping }) {
         do throws(SternaError) { try engine.rest(shouldStop: { self.state.quietly { !$0.inbox.isEmpty || $0.isStopping } }) } catch { self.state.with { $0.complaint = error } }
       }
-      guard let work = self.next(waiting: underWay == 0) else { return nil }
-      started[work.sequence] = Clock.uptime
+      guard let work = self.next(waiting: count == 0) else { return nil }
+      underWay[work.sequence] = (work, Clock.uptime)
       return (work.sequence, work.job)
     } finish: { sequence, outcome in
       self.passes.add(1, ordering: .relaxed)
       let now = Clock.uptime
+      let started = underWay.removeValue(forKey: sequence)?.started ?? now
       self.state.with {
         $0.underWay -= 1
-        $0.done.append(Done(sequence: sequence, outcome: outcome, started: started.removeValue(forKey: sequence) ?? now, ended: now))
+        $0.done.append(Done(sequence: sequence, outcome: outcome, started: started, ended: now))
       }
       self.wake.ring()
     }
@@ -106,9 +112,14 @@ final class InferenceThread: Sendable {
 
   func give(_ work: Work) { state.with { $0.inbox.append(work) } }
 
-  func takeDone() -> [Done] {
+  /// What is over: answered, or too late before it had a place at the engine.
+  func takeDone(_ now: Int) -> [Done] {
     state.quietly { state in
       defer { state.done = [] }
+      for work in state.inbox where work.isOverdue(now) {
+        state.done.append(Done(sequence: work.sequence, outcome: Outcome(.failure(.overdue(hasBegun: false))), started: now, ended: now))
+      }
+      state.inbox.removeAll { $0.isOverdue(now) }
       return state.done
     }
   }

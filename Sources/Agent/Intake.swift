@@ -146,6 +146,13 @@ struct Intake {
 
   // MARK: - Both
 
+  /// Who is behind a job, for turns in the queue: its task; else the client, as far as its response topic tells; else all clients with jobs of this kind.
+  func source(task: String?, kind: String, response: String?) -> String {
+    if let task { return "task " + task }
+    if let response, let client = topics.client(answeredOn: response) { return "client " + client }
+    return "kind " + kind
+  }
+
   private func arrival(_ entry: Journal.Entry, _ job: Result<Job, SternaError>, expiry: Int?, isFromClient: Bool) -> Arrival {
     var entry = entry
     var job = job

@@ -1,52 +1,125 @@
-/// Accepted jobs in the order in which they run: higher priority first, then first come first served.
+/// What the queue knows about an accepted job.
+package struct WaitingJob: Equatable {
+  /// Its number in the journal; later jobs have higher ones.
+  package var sequence: Int
+  package var priority: Int
+  /// Of its payload.
+  package var bytes: Int
+  /// Who sent it: a task, or a client as far as one can tell clients apart.
+  package var source: String
+  /// Milliseconds since boot, negative for a job from before.
+  package var arrived: Int
+  /// Milliseconds since boot at which its answer is of no use any more.
+  package var deadline: Int?
+
+  package init(sequence: Int, priority: Int, bytes: Int, source: String, arrived: Int, deadline: Int?) {
+    self.sequence = sequence
+    self.priority = priority
+    self.bytes = bytes
+    self.source = source
+    self.arrived = arrived
+    self.deadline = deadline
+  }
+}
+
+/// Accepted jobs in the order in which they run. It holds numbers, not texts: those are in the journal.
 ///
-/// It holds numbers, not texts: those are in the journal. Only a few jobs at the front keep what was parsed on arrival.
-struct JobQueue {
-  /// How many jobs keep their parsed form.
-  private static let parsedJobs = 8
+/// Higher priority first. Among jobs of one priority the sources take turns, one job each, so that ten thousand alarms of one task hold a job of another up for one alarm. A source that
+/// comes new, or comes again, stands at the end of the round. Within a source the job that is due first goes first: at its deadline, and ten minutes after it came at the latest. So
+/// jobs without a deadline run in the order in which they came, one with little time passes them, and none is passed for ever.
+///
+/// With n jobs waiting, every change costs O(log n).
+package struct JobQueue {
+  /// Milliseconds after which a job is due that has no deadline.
+  package static let patience = 600_000
 
-  private var heap: [Journal.Waiting] = []
-  private var arrivals: [Int: Arrival] = [:]
+  /// Jobs of one priority and source.
+  private struct Line: Hashable {
+    var priority: Int
+    var source: String
+  }
+
+  private struct Due: Comparable {
+    var time: Int
+    var sequence: Int
+
+    static func < (a: Due, b: Due) -> Bool { (a.time, a.sequence) < (b.time, b.sequence) }
+  }
+
+  private struct Turn: Comparable {
+    var priority: Int
+    var number: Int
+
+    static func < (a: Turn, b: Turn) -> Bool { a.priority != b.priority ? a.priority > b.priority : a.number < b.number }
+  }
+
+  private var jobs: [Int: WaitingJob] = [:]
+  private var lines: [Line: IndexedHeap<Int, Due>] = [:]
+  private var turns = IndexedHeap<Line, Turn>()
+  private var lastTurn = 0
+  private var deadlines = IndexedHeap<Int, Due>()
   /// Of all payloads.
-  private(set) var bytes = 0
+  package private(set) var bytes = 0
 
-  var count: Int { heap.count }
+  package init() {}
 
-  mutating func add(_ job: Journal.Waiting, arrival: Arrival? = nil) {
-    if let arrival, arrivals.count < Self.parsedJobs { arrivals[job.sequence] = arrival }
-    bytes += job.bytes
-    heap.append(job)
-    var child = heap.count - 1
-    while child > 0, case let parent = (child - 1) / 2, precedes(heap[child], heap[parent]) {
-      heap.swapAt(child, parent)
-      child = parent
+  package var count: Int { jobs.count }
+
+  /// - Parameter job: its number is not in the queue yet.
+  package mutating func add(_ job: WaitingJob) {
+    remove(job.sequence)
+    var job = job
+    let line = Line(priority: job.priority, source: job.source)
+    if let known = lines.index(forKey: line) {
+      // All jobs of a line share the text of its name.
+      job.source = lines[known].key.source
+    } else {
+      stand(line)
     }
+    jobs[job.sequence] = job
+    bytes += job.bytes
+    let due = min(job.deadline ?? .max, job.arrived &+ Self.patience)
+    lines[line, default: IndexedHeap()].set(job.sequence, to: Due(time: due, sequence: job.sequence))
+    if let deadline = job.deadline { deadlines.set(job.sequence, to: Due(time: deadline, sequence: job.sequence)) }
   }
 
   /// Whether the first job has a higher priority than one of these.
-  func isUrgent(over priorities: some Swift.Sequence<Int>) -> Bool {
-    guard let first = heap.first else { return false }
-    return priorities.contains { $0 < first.priority }
+  package func isUrgent(over priorities: some Swift.Sequence<Int>) -> Bool {
+    guard let first = turns.first else { return false }
+    return priorities.contains { $0 < first.key.priority }
   }
 
-  mutating func take() -> (job: Journal.Waiting, arrival: Arrival?)? {
-    guard let first = heap.first, let last = heap.popLast() else { return nil }
-    if !heap.isEmpty {
-      heap[0] = last
-      var parent = 0
-      while case let left = 2 * parent + 1, left < heap.count {
-        let child = left + 1 < heap.count && precedes(heap[left + 1], heap[left]) ? left + 1 : left
-        guard precedes(heap[child], heap[parent]) else { break }
-        heap.swapAt(child, parent)
-        parent = child
-      }
+  /// The job whose turn it is.
+  package mutating func take() -> WaitingJob? {
+    guard let line = turns.first?.item, let next = lines[line]?.first, let job = remove(next.item) else { return nil }
+    if lines[line] != nil { stand(line) }
+    return job
+  }
+
+  /// A job whose deadline has passed, the one longest overdue first.
+  package mutating func takeOverdue(_ now: Int) -> WaitingJob? {
+    guard let next = deadlines.first, next.key.time <= now else { return nil }
+    return remove(next.item)
+  }
+
+  /// Puts a line at the end of the round.
+  private mutating func stand(_ line: Line) {
+    lastTurn += 1
+    turns.set(line, to: Turn(priority: line.priority, number: lastTurn))
+  }
+
+  @discardableResult
+  private mutating func remove(_ sequence: Int) -> WaitingJob? {
+    guard let job = jobs.removeValue(forKey: sequence) else { return nil }
+    bytes -= job.bytes
+    deadlines.remove(sequence)
+    let line = Line(priority: job.priority, source: job.source)
+    lines[line]?.remove(sequence)
+    if lines[line]?.isEmpty == true {
+      lines[line] = nil
+      turns.remove(line)
     }
-    bytes -= first.bytes
-    return (first, arrivals.removeValue(forKey: first.sequence))
-  }
-
-  private func precedes(_ a: Journal.Waiting, _ b: Journal.Waiting) -> Bool {
-    a.priority != b.priority ? a.priority > b.priority : a.sequence < b.sequence
+    return job
   }
 }
 

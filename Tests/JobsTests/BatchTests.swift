@@ -99,4 +99,116 @@ import Testing
     } finish: { answers.append((try? self.text($1)) ?? "failed") }
     #expect(answers == [String](repeating: alone, count: 5))
   }
+
+  // MARK: - Long texts and late answers
+
+  private let long = Job(input: (0..<120).map { "word \($0)" }.joined(separator: " "), work: .classify([Job.Label("x"), Job.Label("y")]))
+
+  /// Runs jobs that come together.
+  /// - Returns: outcomes by number, and the numbers in the order in which they ended.
+  private func run(_ jobs: [Job], on engine: JobEngine, control: RunControl = RunControl()) -> (outcomes: [Int: Outcome], order: [Int]) {
+    var next = 0
+    var order: [Int] = []
+    var outcomes: [Int: Outcome] = [:]
+    engine.serve(control: control) { _ in
+      guard next < jobs.count else { return nil }
+      defer { next += 1 }
+      return (next, jobs[next])
+    } finish: {
+      order.append($0)
+      outcomes[$0] = $1
+    }
+    return (outcomes, order)
+  }
+
+  @Test func aLongTextDoesNotHoldShortOnesUp() throws {
+    let engine = try engine { $0.batchTokens = 16 }
+    let short = (0..<3).map { Job(input: "pump \($0) leaks", work: .classify([Job.Label("x"), Job.Label("y")])) }
+    let extraction = Job(input: "pump 12 is at 3.5 bar", work: .extract([Job.Field("serialNumber"), Job.Field("pressure", kind: .number)]))
+    let (outcomes, order) = run([long, extraction] + short, on: engine)
+    #expect(order.last == 0)
+    // The others had all their passes, the extraction's decisions among them, while the long text was read.
+    let reading = (outcomes[0]?.usage.inputTokens ?? 0) / 16
+    #expect(reading > (outcomes[1]?.usage.forwardPasses ?? 0) && outcomes[1]?.usage.forwardPasses ?? 0 > 1)
+  }
+
+  @Test func longTextsAmongShortOnesChangeNothing() throws {
+    var jobs = jobs(14, seed: 23)
+    jobs.insert(long, at: 0)
+    jobs.insert(Job(input: long.input + " 3.5 bar", work: .extract([Job.Field("place"), Job.Field("pressure", kind: .number)])), at: 7)
+    let alone = try engine()
+    let expected = try jobs.map { try text(alone.run($0)) }
+    for batch in [5, 24, 128] {
+      let together = try engine { $0.batchTokens = batch }
+      #expect(try together.run(all: jobs).map(text) == expected)
+    }
+  }
+
+  @Test func aPassIsSharedByUrgencyThenLengthWithAPartForTheFirst() {
+    var random = SeededGenerator(state: 24)
+    for _ in 0..<2000 {
+      let readers = (0..<Int.random(in: 0...8, using: &random)).map { _ in (priority: Int.random(in: 0...2, using: &random), left: Int.random(in: 0...200, using: &random)) }
+        .sorted { $0.priority > $1.priority }
+      let tokens = Int.random(in: 0...256, using: &random)
+      let shares = JobBatch.share(tokens, among: readers)
+      #expect(shares.count == readers.count)
+      #expect(zip(shares, readers).allSatisfy { 0 <= $0 && $0 <= $1.left })
+      #expect(shares.reduce(0, +) == min(tokens, readers.reduce(0) { $0 + $1.left }))
+      if let first = readers.first, tokens > 0 { #expect(shares[0] >= min(first.left, max(1, tokens / 4))) }
+      for a in readers.indices {
+        for b in readers.indices {
+          // Who is more urgent is done before the other begins.
+          if readers[a].priority > readers[b].priority { #expect(shares[a] == readers[a].left || shares[b] == 0) }
+          // So is who is shorter, but for the first of its priority.
+          let isFirst = b == readers.firstIndex { $0.priority == readers[b].priority }
+          if readers[a].priority == readers[b].priority, readers[a].left < readers[b].left, !isFirst { #expect(shares[a] == readers[a].left || shares[b] == 0) }
+        }
+      }
+    }
+  }
+
+  /// However many short texts keep coming.
+  @Test func theFirstTextGetsOn() {
+    var left = 1000
+    var passes = 0
+    while left > 0 {
+      left -= JobBatch.share(128, among: [(0, left)] + [(priority: Int, left: Int)](repeating: (0, 30), count: 15))[0]
+      passes += 1
+    }
+    #expect(passes <= 1000 / 32 + 1)
+  }
+
+  @Test func lateJobsEndAloneAndTheOthersGoOn() throws {
+    let engine = try engine { $0.batchTokens = 16 }
+    let jobs = [Job(input: "pump 12 is at 3.5 bar", work: .extract([Job.Field("place"), Job.Field("pressure", kind: .number)])), long, long, self.jobs(1, seed: 25)[0]]
+    let alone = try jobs.map { try text(engine.run($0)) }
+    let fresh = try JobsTests.engine { $0.batchTokens = 16 }
+    var passes = 0
+    let control = RunControl(progress: { passes += 1 }, isOverdue: { $0 == 2 || $0 == 1 && passes >= 8 })
+    let (outcomes, order) = run(jobs, on: fresh, control: control)
+    #expect(order.first == 2 && order.count == 4)
+    for (ticket, code) in [(1, SternaError.Code.deadline), (2, .expired)] {
+      guard case .failure(let error)? = outcomes[ticket]?.result else { Issue.record("answered"); continue }
+      #expect(error.code == code)
+    }
+    #expect((1...8).contains(outcomes[1]?.usage.forwardPasses ?? 0))
+    for ticket in [0, 3] { #expect(try outcomes[ticket].map(text) == alone[ticket]) }
+    // What it left behind does not show in its answer the next time.
+    #expect(try text(fresh.run(jobs[1])) == alone[1])
+  }
+
+  /// Of two jobs that wait for the scores of texts without content, the one that they run for leaves.
+  @Test func aLateJobLeavesItsPriorToOthers() throws {
+    func job(_ input: String) -> Job {
+      var job = Job(input: input, work: .classify([Job.Label("leak"), Job.Label("fire")]))
+      job.options.contextual = true
+      return job
+    }
+    let expected = try text(try engine().run(job("water")))
+    var passes = 0
+    let (outcomes, _) = run([job("smoke"), job("water")], on: try engine(), control: RunControl(progress: { passes += 1 }, isOverdue: { $0 == 0 && passes >= 1 }))
+    guard case .failure(let error)? = outcomes[0]?.result else { Issue.record("answered"); return }
+    #expect(error.code == .deadline)
+    #expect(try outcomes[1].map(text) == expected)
+  }
 }

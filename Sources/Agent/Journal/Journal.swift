@@ -245,27 +245,17 @@ extension Journal {
 // MARK: - After a start
 
 extension Journal {
-  /// What the queue needs to know about an accepted job.
-  struct Waiting {
-    var sequence: Int
-    var priority: Int
-    var bytes: Int
-    /// Milliseconds since boot at which the job is of no use any more.
-    var deadline: Int?
-  }
-
   /// Accepted jobs, oldest first.
-  func waiting() throws(SternaError) -> [Waiting] {
+  /// - Parameter source: who sent a job, from the name of its task, its kind and the topic of the client's copy.
+  func waiting(source: (_ task: String?, _ kind: String, _ response: String?) -> String) throws(SternaError) -> [WaitingJob] {
     let now = (uptime: Clock.uptime, wall: Clock.wall)
     let boot = self.boot
-    return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received FROM jobs WHERE state=0 ORDER BY seq").rows {
-      var deadline: Int?
-      if let ttl = $0.optionalInt(3) {
-        // After a reboot only the wall clock tells how old a job is; one that runs backwards makes it young, never dead.
-        let age = $0.int(4) == boot ? now.uptime - $0.int(5) : max(0, now.wall - $0.int(6))
-        deadline = now.uptime + ttl - age
-      }
-      return Waiting(sequence: $0.int(0), priority: $0.int(1), bytes: $0.int(2), deadline: deadline)
+    return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received, task, kind, response FROM jobs WHERE state=0 ORDER BY seq").rows {
+      // After a reboot only the wall clock tells how old a job is; one that runs backwards makes it young, never dead.
+      let arrived = $0.int(4) == boot ? $0.int(5) : now.uptime - max(0, now.wall - $0.int(6))
+      return WaitingJob(
+        sequence: $0.int(0), priority: $0.int(1), bytes: $0.int(2), source: source($0.text(7), $0.text(8) ?? "", $0.text(9)), arrived: arrived,
+        deadline: $0.optionalInt(3).map { ttl in arrived + ttl })
     }
   }
 

@@ -53,6 +53,7 @@ extension Loop {
 
   func finish(_ done: InferenceThread.Done) {
     guard let job = running[done.sequence] else { return }
+    if case .failure(let error) = done.outcome.result, error.code == .expired { return answer(done.sequence, job.entry, error, job.meta) }
     var message = message(job.entry, meta: job.meta)
     message.model = model
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)
@@ -75,31 +76,48 @@ extension Loop {
   /// Hands jobs to the engine: those that run together and the next, so that it never waits for a transaction. The rest waits in the journal.
   /// A job that is more urgent than one that runs need not wait for a place.
   func feed(_ now: Int) {
-    guard case .running = phase, let journal, journalFailure == nil, finished.count < 16 else { return }
-    while running.count <= inference.width || waiting.isUrgent(over: running.values.lazy.map(\.priority)) && running.count <= inference.width + 4, let next = waiting.take() {
-      let entry: Journal.Entry
-      let job: Result<Job, SternaError>
-      if let arrival = next.arrival {
-        (entry, job) = (arrival.entry, arrival.job)
-      } else {
-        do {
-          guard let stored = try journal.entry(next.job.sequence) else { continue }
-          (entry, job) = (stored, intake.job(of: stored))
-        } catch { return failed(error) }
-      }
-      var short = entry
-      short.payload = []
-      running[next.job.sequence] = Running(entry: short, meta: (try? job.get())?.meta, priority: next.job.priority)
+    guard case .running = phase, let journal, finished.count < 16 else { return }
+    while journalFailure == nil, running.count <= inference.width || waiting.isUrgent(over: running.values.lazy.map(\.priority)) && running.count <= inference.width + 4, let next = waiting.take() {
+      guard let (entry, job) = begin(next, journal) else { continue }
       switch job {
       case .success(let job):
-        if let deadline = next.job.deadline, deadline <= now {
-          answer(next.job.sequence, short, SternaError(.expired, "the job waited longer than its time to live", found: "\(now - entry.uptime) ms"), job.meta)
+        if let deadline = next.deadline, deadline <= now {
+          answer(next.sequence, entry, .overdue(hasBegun: false), job.meta)
         } else {
-          inference.give(.init(sequence: next.job.sequence, job: job))
+          inference.give(.init(sequence: next.sequence, job: job, deadline: next.deadline))
         }
-      case .failure(let error): answer(next.job.sequence, short, error, nil)
+      case .failure(let error): answer(next.sequence, entry, error, nil)
       }
     }
+  }
+
+  /// Answers waiting jobs whose time to live has passed, wherever in the queue they are; a few in a turn, so that a crowd of them does not keep the engine waiting.
+  func dropOverdue(_ now: Int) {
+    guard case .running = phase, let journal else { return }
+    while journalFailure == nil, finished.count < 64, let next = waiting.takeOverdue(now) {
+      guard let (entry, job) = begin(next, journal) else { continue }
+      answer(next.sequence, entry, .overdue(hasBegun: false), (try? job.get())?.meta)
+    }
+  }
+
+  /// Takes a job over from the queue: from now on it is among the running. Nil when the journal does not give it.
+  private func begin(_ next: WaitingJob, _ journal: Journal) -> (entry: Journal.Entry, job: Result<Job, SternaError>)? {
+    var entry: Journal.Entry
+    let job: Result<Job, SternaError>
+    if let arrival = parsed.removeValue(forKey: next.sequence) {
+      (entry, job) = (arrival.entry, arrival.job)
+    } else {
+      do {
+        guard let stored = try journal.entry(next.sequence) else { return nil }
+        (entry, job) = (stored, intake.job(of: stored))
+      } catch {
+        failed(error)
+        return nil
+      }
+    }
+    entry.payload = []
+    running[next.sequence] = Running(entry: entry, meta: (try? job.get())?.meta, priority: next.priority)
+    return (entry, job)
   }
 
   /// An answer without the engine.

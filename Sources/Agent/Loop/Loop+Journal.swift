@@ -12,7 +12,8 @@ extension Loop {
       logger.error("\(setAside)")
     }
     waiting = JobQueue()
-    for job in try journal.waiting() where running[job.sequence] == nil { waiting.add(job) }
+    parsed = [:]
+    for job in try journal.waiting(source: intake.source) where running[job.sequence] == nil { waiting.add(job) }
     let known = Set(inFlight.values.map(\.sequence))
     outbox = Fifo(outbox.filter { if case .transient = $0 { true } else { false } })
     for (sequence, targets) in try journal.unsent() where !known.contains(sequence) { enqueue(sequence, targets) }
@@ -47,7 +48,7 @@ extension Loop {
 
   /// What follows from a transaction, once it is on stable storage.
   struct Effects {
-    var accepted: [(Journal.Waiting, Arrival)] = []
+    var accepted: [(WaitingJob, Arrival)] = []
     var unsent: [(Int, Journal.Unsent)] = []
     var transient: [Session.Outgoing] = []
     var refused = 0
@@ -58,7 +59,7 @@ extension Loop {
   ///
   /// - Returns: false when the messages are neither stored nor answered, so that their acknowledgements must not go out.
   func store(_ messages: [Session.Incoming], _ now: Int) -> Bool {
-    for done in inference.takeDone() { finish(done) }
+    for done in inference.takeDone(now) { finish(done) }
     let arrivals = messages.flatMap { intake.examine($0) }
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.
     let areSentDue = !sent.isEmpty && (now - sentSince > 2000 || sent.count > 200)
@@ -118,8 +119,9 @@ extension Loop {
           continue
         }
         let sequence = try journal.accept(entry)
-        let waiting = Journal.Waiting(
-          sequence: sequence, priority: entry.priority, bytes: entry.payload.count, deadline: entry.ttl.map { entry.uptime + $0 })
+        let waiting = WaitingJob(
+          sequence: sequence, priority: entry.priority, bytes: entry.payload.count,
+          source: intake.source(task: entry.task, kind: entry.kind, response: entry.response), arrived: entry.uptime, deadline: entry.ttl.map { entry.uptime + $0 })
         effects.accepted.append((waiting, arrival))
       }
     }
@@ -138,7 +140,8 @@ extension Loop {
     counters.repeated += effects.repeated
     for (job, arrival) in effects.accepted {
       logger.debug("accepted", metadata: ["id": "\(arrival.entry.id)", "kind": "\(arrival.entry.kind)"])
-      waiting.add(job, arrival: arrival)
+      waiting.add(job)
+      if parsed.count < 8 { parsed[job.sequence] = arrival }
     }
     for (sequence, targets) in effects.unsent { enqueue(sequence, targets) }
     for message in effects.transient { outbox.append(.transient(message)) }

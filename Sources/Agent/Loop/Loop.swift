@@ -64,6 +64,8 @@ final class Loop {
 
   /// Accepted jobs not handed to the engine.
   var waiting = JobQueue()
+  /// What was parsed on arrival, of a few of them; the others are read from the journal when their turn comes.
+  var parsed: [Int: Arrival] = [:]
   /// Jobs at the engine.
   var running: [Int: Running] = [:]
   /// Answers not written down yet.
@@ -154,6 +156,7 @@ extension Loop {
     handle(events, now)
     if !store(events.messages, now) { drop("the journal failed") }
     feed(now)
+    dropOverdue(now)
     publish(now)
     if let session, session.wantsToWrite, let reason = session.write() { drop(reason) }
     if now - lastTick >= 1000 || now < lastTick { tick(now) }

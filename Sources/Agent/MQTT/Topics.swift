@@ -31,6 +31,12 @@ struct TopicFilter: Sendable, Equatable {
     }
     return levels.count == names.count
   }
+
+  /// A matching topic up to its first level that the filter does not name.
+  func choice(in topic: String) -> String {
+    let named = levels.prefix { $0 != "+" && $0 != "#" }.count
+    return topic.split(separator: "/", omittingEmptySubsequences: false).prefix(named + 1).joined(separator: "/")
+  }
 }
 
 /// A topic that the agent itself may publish to: no wildcard, no `$`, no NUL, 1 to 256 bytes.
@@ -72,4 +78,7 @@ struct Topics: Sendable {
     isPublishTopic(topic) && allowed.contains { $0.matches(topic) } && !listened.contains { $0.matches(topic) }
       && topic != own && !topic.hasPrefix(own + "/") && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/")
   }
+
+  /// The client behind a response topic: the beginning up to the level where the allow list leaves it the choice, `sterna/clients/line3` of `sterna/clients/line3/replies/7`.
+  func client(answeredOn topic: String) -> String? { allowed.first { $0.matches(topic) }?.choice(in: topic) }
 }

@@ -4,9 +4,9 @@ import Tokenizer
 
 /// The jobs under way, one pass over the weights after the other.
 ///
-/// In a pass run: one step of every job that is answering, then the task prompts that jobs wait for, then texts, the most urgent and oldest first, until the pass is full. A job's
+/// In a pass run: one step of every job that is answering, and with what is left of the pass the reading of task prompts and texts, piece by piece (`share`). A job's
 /// answer does not depend on its company, so a job may also be thrown out when memory runs short, and begin again later.
-final class JobBatch {
+package final class JobBatch {
   private let engine: JobEngine
   /// The more urgent ones first, else in the order in which they came.
   private var jobs: [RunningJob] = []
@@ -59,6 +59,13 @@ final class JobBatch {
   func cancel() {
     for job in jobs { job.fail(SternaError(.cancelled, "the job was cancelled")) }
     loads = []
+    collect()
+  }
+
+  /// Ends the jobs whose answer comes too late for whoever asked, so that their place in the passes is for others.
+  func drop(_ isOverdue: (_ ticket: Int) -> Bool) {
+    for job in jobs where job.ticket >= 0 && isOverdue(job.ticket) { job.fail(.overdue(hasBegun: job.usage.forwardPasses > 0)) }
+    loads.removeAll { load in !jobs.contains { $0.load === load } }
     collect()
   }
 
@@ -186,22 +193,26 @@ final class JobBatch {
   private func compose() -> [Part] {
     var plan: [Part] = []
     var budget = engine.network.batchTokens
-    func add(_ job: RunningJob) {
-      guard let steps = withRoom(for: job, tokens: job.tokensToStep, { () throws(SternaError) in try job.steps(atMost: max(1, budget)) }), !steps.isEmpty else { return }
+    func add(_ job: RunningJob, atMost limit: Int) {
+      guard let steps = withRoom(for: job, tokens: job.tokensToStep, { () throws(SternaError) in try job.steps(atMost: limit) }), !steps.isEmpty else { return }
       let rows = steps.reduce(0) { $0 + $1.want.count(of: $1.tokens.count) }
       plan.append(Part(owner: .job(job), steps: steps, rows: rows, counted: [job]))
       budget -= steps.reduce(0) { $0 + $1.tokens.count }
     }
-    for job in jobs where job.isAnswering { add(job) }
-    for load in loads where budget > 0 {
-      let tokens = Array(load.prompt[load.fed..<min(load.prompt.count, load.fed + budget)])
-      plan.append(
-        Part(
-          owner: .load(load), steps: [Model.Step(sequence: load.sequence, tokens: tokens, want: .none)], rows: 0,
-          counted: jobs.filter { $0.load === load }))
-      budget -= tokens.count
+    for job in jobs where job.isAnswering { add(job, atMost: budget) }
+    let readers = readers()
+    let shares = Self.share(max(0, budget), among: readers.map { ($0.priority, $0.left) })
+    for (reader, share) in zip(readers, shares) where share > 0 {
+      switch reader.owner {
+      case .job(let job): add(job, atMost: share)
+      case .load(let load):
+        let tokens = Array(load.prompt[load.fed..<(load.fed + share)])
+        plan.append(
+          Part(
+            owner: .load(load), steps: [Model.Step(sequence: load.sequence, tokens: tokens, want: .none)], rows: 0,
+            counted: jobs.filter { $0.load === load }))
+      }
     }
-    for job in jobs where job.isReading && budget > 0 { add(job) }
     // Whoever made room by withdrawing has no place in this pass.
     plan.removeAll { part in
       switch part.owner {
@@ -210,6 +221,47 @@ final class JobBatch {
       }
     }
     return plan
+  }
+
+  /// Task prompts and texts that are not through the model yet, in the order of the jobs; a prompt stands where the first job that waits for it does.
+  private func readers() -> [(owner: Part.Owner, priority: Int, left: Int)] {
+    var readers: [(owner: Part.Owner, priority: Int, left: Int)] = []
+    var seen: [PrefixLoad] = []
+    for job in jobs {
+      if job.isReading {
+        readers.append((.job(job), job.job.options.priority, job.tokensToRead))
+      } else if let load = job.load, !seen.contains(where: { $0 === load }) {
+        seen.append(load)
+        readers.append((.load(load), job.job.options.priority, load.prompt.count - load.fed))
+      }
+    }
+    return readers
+  }
+
+  /// Divides a pass among those that read: the more urgent have all they can take before the others have anything. Among equals those that have least left go first, since
+  /// it costs a long text little to wait for short ones, and them much to wait for it. A quarter is set aside for the one that came first, so that it gets on however many
+  /// short ones keep coming.
+  ///
+  /// - Parameters:
+  ///   - tokens: that the pass still takes.
+  ///   - readers: the most urgent and oldest first; `left` is not negative.
+  /// - Returns: tokens for each reader, together `tokens` or all that is left to read.
+  package static func share(_ tokens: Int, among readers: [(priority: Int, left: Int)]) -> [Int] {
+    var shares = [Int](repeating: 0, count: readers.count)
+    var remaining = tokens
+    func give(_ reader: Int, atMost limit: Int) {
+      let share = min(readers[reader].left - shares[reader], limit)
+      shares[reader] += share
+      remaining -= share
+    }
+    var first = 0
+    while first < readers.count, remaining > 0 {
+      let end = readers[first...].firstIndex { $0.priority != readers[first].priority } ?? readers.count
+      give(first, atMost: max(1, remaining / 4))
+      for reader in (first..<end).sorted(by: { (readers[$0].left, $0) < (readers[$1].left, $1) }) { give(reader, atMost: remaining) }
+      first = end
+    }
+    return shares
   }
 }
 

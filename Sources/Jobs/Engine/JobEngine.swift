@@ -116,6 +116,7 @@ public final class JobEngine: JobRunner {
     let batch = JobBatch(self)
     while true {
       while let next = take(batch.count) { batch.add(next.job, ticket: next.ticket) }
+      if let isOverdue = control.isOverdue { batch.drop(isOverdue) }
       if batch.count > 0, control.shouldStop?() == true { batch.cancel() } else if batch.pass() { control.progress?() }
       for done in batch.takeFinished() { finish(done.ticket, done.outcome) }
       if batch.count == 0 {

@@ -1,15 +1,28 @@
 import Basics
 
-/// How the caller watches and stops a run. Both closures are called on the thread that runs the jobs.
+/// How the caller watches and stops a run. The closures are called on the thread that runs the jobs.
 public struct RunControl {
   /// For a watchdog: the model moved on. After every pass over the weights.
   public var progress: (() -> Void)?
   /// Asked before every pass; true ends all jobs under way with the code `cancelled`.
   public var shouldStop: (() -> Bool)?
+  /// Asked before every pass about every job under way, by the number that came with it: true ends that job alone, with `deadline`, or `expired` if no pass ran for it yet.
+  /// The clock is the caller's.
+  public var isOverdue: ((_ ticket: Int) -> Bool)?
 
-  public init(progress: (() -> Void)? = nil, shouldStop: (() -> Bool)? = nil) {
+  public init(progress: (() -> Void)? = nil, shouldStop: (() -> Bool)? = nil, isOverdue: ((_ ticket: Int) -> Bool)? = nil) {
     self.progress = progress
     self.shouldStop = shouldStop
+    self.isOverdue = isOverdue
+  }
+}
+
+extension SternaError {
+  /// The end of a job whose time to live has passed.
+  public static func overdue(hasBegun: Bool) -> SternaError {
+    hasBegun
+      ? SternaError(.deadline, "the answer was not there within the job's time to live", remedy: "give such jobs more time (ttl_ms), or a higher priority")
+      : SternaError(.expired, "the job waited longer than its time to live")
   }
 }
 
@@ -38,7 +51,26 @@ extension JobRunner {
   public func run(_ job: Job) -> Outcome { run(job, control: RunControl()) }
 
   public func serve(control: RunControl, take: (_ underWay: Int) -> (ticket: Int, job: Job)?, finish: (_ ticket: Int, Outcome) -> Void) {
-    while let next = take(0) { finish(next.ticket, run(next.job, control: control)) }
+    while let (ticket, job) = take(0) {
+      guard let isOverdue = control.isOverdue else {
+        finish(ticket, run(job, control: control))
+        continue
+      }
+      guard !isOverdue(ticket) else {
+        finish(ticket, Outcome(.failure(.overdue(hasBegun: false))))
+        continue
+      }
+      // What runs one job at a time knows one reason to stop; which it was is seen here.
+      var wasOverdue = false
+      var single = control
+      single.shouldStop = {
+        wasOverdue = wasOverdue || isOverdue(ticket)
+        return wasOverdue || control.shouldStop?() == true
+      }
+      var outcome = run(job, control: single)
+      if wasOverdue, case .failure(let error) = outcome.result, error.code == .cancelled { outcome = Outcome(.failure(.overdue(hasBegun: true)), usage: outcome.usage) }
+      finish(ticket, outcome)
+    }
   }
 
   /// Answers many jobs, as many together as gain from it; outcomes in the order of the jobs.

@@ -157,6 +157,8 @@ final class RunningJob {
   var isPlaced: Bool { sequence != nil || load != nil }
   /// Whether its text is not through the model yet.
   var isReading: Bool { sequence != nil && read < reading.count + opening.count }
+  /// What is left of its text, and what goes with it.
+  var tokensToRead: Int { reading.count + opening.count - read }
   var isAnswering: Bool { sequence != nil && !isReading }
 
   /// Tokens that it takes memory for at first, and for a step; for a classification that is a guess, which grows smaller by itself.
