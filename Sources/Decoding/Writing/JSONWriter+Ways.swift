@@ -24,7 +24,9 @@ extension JSONWriter {
       case .copy, .free: return [way]
       case .value, .members, .elements:
         let alternatives = alternatives(here, way.notes)
-        if alternatives.count == 1 {
+        if alternatives.isEmpty {
+          return []
+        } else if alternatives.count == 1 {
           way.rest = alternatives[0]
         } else if choices == 0 {
           return [way]
@@ -55,10 +57,10 @@ extension JSONWriter {
     case .string(let rule) where rule.source == .free:
       let quote = UInt8(ascii: "\"")
       guard let value = grounding.free[node], let state = value.next(value.start, quote) else { return [] }
-      return [Rest(.text([quote]), Rest(.free(FreeContent(value: value, state: state, text: [quote], isString: true)), next))]
+      return [Rest(.text([quote]), Rest(.free(FreeContent(value: value, state: state, text: [quote], isString: true, excluded: excluded)), next))]
     case .number(let rule) where rule.source == .free:
       guard let value = grounding.free[node] else { return [] }
-      return [Rest(.free(FreeContent(value: value, state: value.start, text: [], isString: false)), next)]
+      return [Rest(.free(FreeContent(value: value, state: value.start, text: [], isString: false, excluded: excluded)), next)]
     case .string(let rule):
       return copy(node, rule.moment == nil ? .string : .moment, isQuoted: true, isNullable, excluded, rule.automaton, next).map { [$0] } ?? []
     case .number:

@@ -113,6 +113,8 @@ struct FreeContent: Sendable {
   /// JSON, the opening quote included.
   var text: [UInt8]
   let isString: Bool
+  /// What it may not become.
+  let excluded: Set<JSON.ValueKey>
 
   /// The same behind a token; nil when no value goes on like this.
   func appending(_ bytes: [UInt8]) -> FreeContent? {
@@ -123,8 +125,17 @@ struct FreeContent: Sendable {
     return next
   }
 
+  /// Whether a permitted token leads to more than an excluded string: such a one must not get its last quote.
+  func mayGoOn(_ bytes: [UInt8]) -> Bool {
+    guard isString, bytes.contains(UInt8(ascii: "\"")), let next = appending(bytes), next.value.isComplete(next.state) else { return true }
+    return next.closed != nil
+  }
+
   /// The value, when it may end here.
-  var closed: JSON? { value.isComplete(state) ? try? JSON.parse(text) : nil }
+  var closed: JSON? {
+    guard value.isComplete(state), let found = try? JSON.parse(text), excluded.isEmpty || !excluded.contains(found.valueKey) else { return nil }
+    return found
+  }
 
   /// The shortest value that begins like this.
   var shortest: JSON {
@@ -174,6 +185,22 @@ final class Notes: Sendable {
       at = here.before
     }
     return notes.reversed()
+  }
+
+  /// Without the element that was written last.
+  static func withoutLastElement(_ notes: Notes?) -> Notes? {
+    var depth = 0
+    var at = notes
+    while let here = at {
+      at = here.before
+      switch here.note {
+      case .close: depth += 1
+      case .open: depth -= 1
+      case .key, .leaf: break
+      }
+      if depth == 0 { return at }
+    }
+    return nil
   }
 
   /// The elements of the array that is open, as far as they are complete.

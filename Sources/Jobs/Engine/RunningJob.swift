@@ -336,6 +336,9 @@ final class RunningJob {
       return
     case (.extract, .extract(let writer)):
       usage.outputTokens = writer.tokensFed
+      if writer.hasFailed {
+        return fail(SternaError(.noValidOutput, "no value that the schema allows was found in the text", remedy: "ask for fewer elements where they must differ"))
+      }
       let document = writer.document
       let values = document.leaves.map { leaf in
         Answer.Extraction.Value(
