@@ -1,4 +1,5 @@
 import Basics
+import Decoding
 
 extension Job {
   /// A job from the payload of a message, checked completely.
@@ -76,7 +77,14 @@ extension Job.Work {
     }
     if let schema = reader["schema"].value {
       if reader["fields"].isPresent { throw reader["schema"].error("goes without `fields`") }
-      do { return .fill(try Job.Schema(schema)) } catch { throw error.within(reader["schema"].path, separator: ".") }
+      do { return .fill(try Job.Schema(schema)) } catch {
+        guard error.place != JSONSchema.wholePlace else {
+          var error = error
+          error.place = reader["schema"].path
+          throw error
+        }
+        throw error.within(reader["schema"].path, separator: ".")
+      }
     }
     let most = task == .classify ? limits.labels : limits.fields
     var labels: [Job.Label] = []

@@ -69,6 +69,28 @@ import Testing
     for part in wrong.said + ["box.toml"] { #expect(error.description.contains(part), "\(error)") }
   }
 
+  @Test func aTaskTakesItsSchemaFromAFile() throws {
+    let folder = NSTemporaryDirectory() + "sterna-schema-\(UUID().uuidString.prefix(8))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    func work(_ schema: String?, kind: String = "extract", more: String = "") throws -> Job.Work? {
+      try schema?.write(toFile: folder + "/s.json", atomically: true, encoding: .utf8)
+      let toml = "model.path = \"m\"\n[[tasks]]\nname = \"t\"\nkind = \"\(kind)\"\ninput = \"a\"\noutput = \"b\"\n\(more)schema = \"\(folder)/\(schema == nil ? "none" : "s").json\""
+      return try AgentConfiguration.parse(toml, name: "box.toml", environment: [:]).tasks.first?.work
+    }
+    let schema = #"{"type":"object","properties":{"place":{"type":"string"}}}"#
+    #expect(try work(schema) == .fill(Job.Schema(JSON.parse(schema))))
+    let wrong: [(schema: String?, kind: String, more: String, said: [String])] = [
+      (nil, "extract", "", ["none.json"]), ("{", "extract", "", ["s.json"]), (#"{"properties":{"a":{"not":{}}}}"#, "extract", "", ["s.json", "properties.a.not"]),
+      (#"{"properties":{"a":{"minLength":-1}}}"#, "extract", "", ["s.json", "properties.a.minLength"]), (schema, "classify", "labels = [\"x\", \"y\"]\n", ["does not belong"]),
+      (schema, "extract", "fields = [\"x\"]\n", ["fields"]),
+    ]
+    for (schema, kind, more, said) in wrong {
+      let error = #expect(throws: SternaError.self) { try work(schema, kind: kind, more: more) }
+      for part in said + ["box.toml", "line \(more.isEmpty ? 7 : 8): tasks[0].schema"] { #expect(error?.description.contains(part) == true, "\(error.map(\.description) ?? "")") }
+    }
+  }
+
   @Test func aTaskTakesTheCalibrationOfItsLabels() throws {
     let folder = NSTemporaryDirectory() + "sterna-calibration-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

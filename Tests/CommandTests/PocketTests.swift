@@ -38,6 +38,30 @@ import Testing
     }
   }
 
+  @Test func extractsWhatASchemaAsksFor() throws {
+    try withTemporaryFolder { folder in
+      let file = folder.appendingPathComponent("schema.json")
+      try #"{"type": "object", "properties": {"machine": {"type": "string"}, "value": {"type": "number", "maximum": 100}, "state": {"enum": ["~on", "~off"]}}, "required": ["state", "machine", "value"]}"#
+        .write(to: file, atomically: true, encoding: .utf8)
+      let text = "pump 7 vibration 4.2 mm/s above 300 limit on line B"
+      let answer = try result(["extract", SternaProcess.pocket, "--schema", file.path, "--text", text])
+      let fields = try #require(answer["fields"] as? [String: Any])
+      #expect(Set(fields.keys) == ["machine", "value", "state"])
+      #expect(text.contains(fields["machine"] as? String ?? "nothing"))
+      #expect([7, 4.2].contains(fields["value"] as? Double))
+      #expect(["~on", "~off"].contains(fields["state"] as? String))
+      #expect(Set((answer["evidence"] as? [String: Any] ?? [:]).keys) == ["machine", "value"])
+      #expect(Set((answer["confidence"] as? [String: Any] ?? [:]).keys) == ["machine", "value", "state"])
+
+      try #"{"properties": {"a": {"not": {}}}}"#.write(to: file, atomically: true, encoding: .utf8)
+      for (arguments, words) in [(["--schema", file.path], ["properties.a.not"]), (["--schema", file.path + "x"], ["schema.jsonx"]), (["--schema", file.path, "--fields", "a"], ["exactly one"])] {
+        let run = try SternaProcess.run(["extract", SternaProcess.pocket, "--text", text] + arguments)
+        #expect(1..<128 ~= run.status)
+        for word in words { #expect(run.errors.contains(word), "\(run.errors)") }
+      }
+    }
+  }
+
   @Test func textsComeFromStandardInputToo() throws {
     // Nothing on standard input: no text, no answer, no error.
     let run = try SternaProcess.run(["classify", SternaProcess.pocket, "--labels", "a,b"])
@@ -96,6 +120,27 @@ import Testing
         #expect(1..<128 ~= run.status)
         for word in words { #expect(run.errors.contains(word), "\(run.errors)") }
       }
+    }
+  }
+
+  /// The benchmark scripts what is chosen, so its counts are the same with any weights.
+  @Test func jobsAreMeasured() throws {
+    let run = try SternaProcess.run(["bench", "jobs", SternaProcess.pocket, "--repeats", "1", "-t", "1", "--json"])
+    #expect(run.status == 0, "\(run.errors)")
+    let report = try run.json()
+    for name in ["model", "kernel", "kv", "layout"] { #expect((report[name] as? String)?.isEmpty == false, "\(name)") }
+    #expect(report["threads"] as? Int == 1 && report["prompt_tokens"] as? Int == 154 && report["task_prompts_from_disk"] as? Int == 1)
+    let jobs = try #require(report["jobs"] as? [[String: Any]])
+    #expect(
+      jobs.map { $0["name"] as? String } == [
+        "classification", "classification, 64 queued, each", "extraction", "extraction, 16 queued, each", "restart to the first classification",
+      ])
+    for job in jobs {
+      let name = job["name"] as? String ?? ""
+      #expect((job["seconds"] as? Double ?? 0) > 0, "\(name)")
+      let (passes, read, written) = (job["passes"] as? Int ?? 0, job["tokens_in"] as? Int ?? 0, job["tokens_out"] as? Int ?? 0)
+      // The task prompt is there already, behind a restart too.
+      if name.contains("classification") { #expect(passes == 1 && (180...186).contains(read), "\(job)") } else { #expect((2...written).contains(passes) && (250...259).contains(read), "\(job)") }
     }
   }
 

@@ -63,9 +63,9 @@ public struct JSONWriter {
   struct Thread {
     /// Tokens that follow for certain.
     var queue: ArraySlice<TokenID> = []
-    /// Forced text that is not in `queue` whole: it began where the tokens of a value ended, and `committed` tokens of it are taken or queued.
+    /// Forced text that is not in `queue` whole: it began where the tokens of a value ended, and `committed` are the tokens of it that are taken or queued.
     var run: [UInt8] = []
-    var committed = 0
+    var committed: [TokenID] = []
     var rest: Rest?
     var notes: Notes?
     /// Values that were complete in front of `queue`.
@@ -337,22 +337,20 @@ public struct JSONWriter {
         queue.append(token)
       }
       next.run = way.text
-      next.committed = thread.committed + queue.count
+      next.committed = thread.committed + queue
       next.queue = queue[...]
       return queue.isEmpty ? expanded(next, depth: depth + 1) : [next]
     }
   }
 
-  private func committedBytes(_ thread: Thread) -> Int { vocabulary.encode(thread.run).prefix(thread.committed).reduce(0) { $0 + vocabulary.length($1) } }
+  private func committedBytes(_ thread: Thread) -> Int { thread.committed.reduce(0) { $0 + vocabulary.length($1) } }
 
   /// The tokens of a forced text behind those of its beginning that are committed.
   private func tokens(_ text: [UInt8], behind thread: Thread) -> [TokenID] {
     let all = vocabulary.encode(text)
-    guard thread.committed > 0 else { return all }
-    let before = vocabulary.encode(thread.run).prefix(thread.committed)
-    if all.prefix(thread.committed) == before { return Array(all.dropFirst(thread.committed)) }
+    if all.starts(with: thread.committed) { return Array(all.dropFirst(thread.committed.count)) }
     // The text grew together in another way than expected: the rest is encoded on its own.
-    return vocabulary.encode(Array(text.dropFirst(before.reduce(0) { $0 + vocabulary.length($1) })))
+    return vocabulary.encode(Array(text.dropFirst(committedBytes(thread))))
   }
 
   private func decision(_ threads: [Thread]) -> Decision {
@@ -412,7 +410,7 @@ public struct JSONWriter {
     }
     return found
   }
-  private static let mostCrossed = 2
+  private static let mostCrossed = 8
 
   private func advance(_ threads: [Thread], _ decision: Decision, _ token: TokenID) -> [Thread] {
     var next: [Thread] = []

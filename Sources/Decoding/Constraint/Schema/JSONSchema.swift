@@ -12,6 +12,9 @@ public struct JSONSchema: Sendable {
   /// What the author of the schema may want to know: keywords without a meaning, properties that can never be there.
   public let notes: [String]
 
+  /// The place of an error that no part of a schema is to blame for.
+  public static let wholePlace = "(the whole schema)"
+
   /// What a schema may cost before it is refused.
   public struct Limits: Sendable {
     /// Subschemas that can be reached from the root.

@@ -110,7 +110,7 @@ struct SchemaDocument {
           remedy: "say \"$schema\": \"https://json-schema.org/draft/2020-12/schema\", where it counts")
       }
     default:
-      let place = result.path.isEmpty ? "(the whole schema)" : result.path
+      let place = result.path.isEmpty ? JSONSchema.wholePlace : result.path
       throw SternaError(.badField, "is not a schema", at: place, expected: "an object, true or false", found: schema.kind)
     }
     subschemas[id] = result
@@ -274,7 +274,7 @@ struct SchemaDocument {
     let schema = subschemas[id]
     if path.contains(id) {
       throw SternaError(
-        .badField, "refers to itself without going into a property or an element", at: schema.path.isEmpty ? "(the whole schema)" : schema.path,
+        .badField, "refers to itself without going into a property or an element", at: schema.path.isEmpty ? JSONSchema.wholePlace : schema.path,
         remedy: "break the circle of $ref, allOf, anyOf and oneOf")
     }
     guard depth + (heights[id] ?? 0) <= limits.nesting else {

@@ -54,7 +54,7 @@ extension SchemaExpander {
       }
       try step(1_000 + 10 * (before.stateCount + automaton.stateCount))
       let both: StringAutomaton?
-      do { both = try before.intersection(automaton) } catch { throw error.within(schema.path.isEmpty ? "(the whole schema)" : schema.path) }
+      do { both = try before.intersection(automaton) } catch { throw error.within(schema.path.isEmpty ? JSONSchema.wholePlace : schema.path) }
       guard let both else { return empty(schema, "pattern", "no string has this form and the others that are asked for") }
       text.automaton = both
     }

@@ -38,7 +38,7 @@ struct SchemaExpander {
   func reason(for goal: SchemaGoal) -> Reason {
     if let reason = reasons[goal] { return reason }
     let path = goal.schemas.first.map { schemas[$0].path } ?? ""
-    return Reason(place: path.isEmpty ? "(the whole schema)" : path, message: "no value satisfies this")
+    return Reason(place: path.isEmpty ? JSONSchema.wholePlace : path, message: "no value satisfies this")
   }
 
   func isNever(_ goal: SchemaGoal) -> Bool { goal.schemas.contains { schemas[$0].allowsNothing } }
@@ -98,7 +98,7 @@ struct SchemaExpander {
   private mutating func emptied(by keyword: String, in schema: Subschema, _ message: String, unlessSince known: String?) {
     guard reason == nil || reason?.place == known else { return }
     reason = Reason(place: schema.place(keyword), message: message)
-    if schema.allowsNothing { reason = Reason(place: schema.path.isEmpty ? "(the whole schema)" : schema.path, message: "false allows nothing") }
+    if schema.allowsNothing { reason = Reason(place: schema.path.isEmpty ? JSONSchema.wholePlace : schema.path, message: "false allows nothing") }
   }
 
   private mutating func narrow(_ before: SchemaAlternatives, toAnyOf schema: Subschema) throws(SternaError) -> SchemaAlternatives {
