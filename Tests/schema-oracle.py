@@ -256,6 +256,15 @@ class Schemas:
         values = r.sample(WORDS, 4)
         return [{"enum": values[:2]}, {"const": values[2]}, {"enum": values[3:] + values[:1]}]
 
+    def overlapping(self, depth):
+        """Objects with properties of their own, of which one may have all."""
+        result = []
+        for name in self.some(NAMES, 4, 2):
+            result.append({"type": "object", "properties": {name: self.schema(depth - 1)}})
+            if self.random.random() < 0.7:
+                result[-1]["required"] = [name]
+        return result
+
     def typed(self, name, depth):
         result = {"type": name}
         if name in ("integer", "number"):
@@ -290,7 +299,7 @@ class Schemas:
         elif kind < 0.84:
             result = self.typed("array", depth)
         elif kind < 0.9:
-            result = {"anyOf": self.branches(depth)}
+            result = {"anyOf": self.branches(depth) if r.random() < 0.7 else self.overlapping(depth)}
         elif kind < 0.94:
             result = {"oneOf": self.disjoint(depth) if r.random() < 0.8 else self.branches(depth)}
         elif kind < 0.96:

@@ -12,7 +12,7 @@ extension Constraint {
       var value = add(Constraint.node(field.kind))
       if field.isList {
         var list = ArrayRule()
-        (list.items, list.minCount, list.isUnique) = (value, 1, true)
+        (list.items, list.minCount, list.isUnique, list.allowsBareElement) = (value, 1, true, true)
         value = add(.array(list))
       }
       object.properties.append(.init(name: field.name, spoken: spoken, node: add(.anyOf([value, 0])), isRequired: true))

@@ -5,7 +5,14 @@ import Tokenizer
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure speed and memory.", subcommands: [BenchModel.self, BenchJobs.self], defaultSubcommand: BenchModel.self)
+    abstract: "Measure speed and memory.",
+    discussion: """
+      Without a subcommand, that of the model; `bench jobs` times whole jobs.
+
+        sterna bench Models/pocket.gguf -p 512 -n 64 -t 2 --json
+        sterna bench jobs Models/pocket.gguf -t 2
+      """,
+    subcommands: [BenchModel.self, BenchJobs.self], defaultSubcommand: BenchModel.self)
 }
 
 struct BenchModel: ParsableCommand {

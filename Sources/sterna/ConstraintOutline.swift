@@ -53,7 +53,8 @@ struct ConstraintOutline {
     case .number(let rule): (rule.isInteger ? "integer" : "number") + range(rule) + (rule.source == .free ? ", free" : "")
     case .string(let rule):
       (rule.moment?.rawValue ?? "string") + count(rule.minLength, rule.maxLength, "characters")
-        + (rule.automaton == nil || rule.moment != nil ? "" : " of a pattern or format (\(rule.automaton?.stateCount ?? 0) states)") + (rule.source == .free ? ", free" : "")
+        + (rule.automaton == nil || rule.moment != nil ? "" : " of a pattern or format (\(rule.automaton?.stateCount ?? 0) states)")
+        + (rule.source == .free ? ", free" : "")
     case .array(let rule): "array" + count(rule.minCount, rule.maxCount, "elements") + (rule.isUnique ? ", all different" : "")
     case .object(let rule): rule.properties.isEmpty ? "object without properties" : "object"
     case .anyOf: "one of"

@@ -1,8 +1,8 @@
 import Basics
 
 extension Constraint {
-  /// Whether this value can be written, compared as JSON values: whatever its spacing, the order of its members and the spelling of its numbers. Strings and numbers may be any here,
-  /// as if each stood in the input.
+  /// Whether this value can be written, compared as JSON values: whatever its spacing, the order of its members and the spelling of its
+  /// numbers. Strings and numbers may be any here, as if each stood in the input.
   ///
   /// Numbers with an exponent of more than nine digits are never accepted. The time is at most proportional to the nodes times the values inside `value`.
   public func accepts(_ value: JSON) -> Bool {

@@ -77,6 +77,8 @@ public struct Constraint: Sendable, Equatable {
     public var maxCount: Int?
     /// No two elements are equal as JSON values.
     public var isUnique = false
+    /// Whether the decoder may write one element without brackets and mean the array of it: models that never saw a list do.
+    public var allowsBareElement = false
 
     public init() {}
   }

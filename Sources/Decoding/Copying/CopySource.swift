@@ -34,10 +34,14 @@ public final class CopySource {
   package let numbers: [Occurrence]
   private let numberValues: [Int: TextNumber]
   /// The dates and times of the text, and what they are in ISO 8601.
-  let moments: [Occurrence]
-  private let momentValues: [Int: [TextMoment]]
+  private(set) lazy var moments: [Occurrence] = momentValues.keys.sorted().flatMap { start in
+    (momentValues[start] ?? []).map { Occurrence(start: start, limit: place[$0.bytes.upperBound], least: place[$0.bytes.upperBound], lead: 0) }
+  }.filter { !escaped[$0.start..<$0.limit].contains(where: missing.contains) }
+  private lazy var momentValues = Dictionary(grouping: TextMoments.of(String(decoding: text, as: UTF8.self))) { place[$0.bytes.lowerBound] }
   /// Escaped offset of a byte of the text.
   private let place: [Int]
+  /// Bytes of the text that no token stands for.
+  private let missing: Set<UInt8>
 
   let longestToken: Int
   private let lengths: TokenLengths?
@@ -122,21 +126,13 @@ public final class CopySource {
       numbers.append(Occurrence(start: start, limit: end, least: end, lead: 0))
       numberValues[start] = number
     }
-    var moments: [Occurrence] = []
-    var momentValues: [Int: [TextMoment]] = [:]
-    for moment in TextMoments.of(text) {
-      let (start, end) = (place[moment.bytes.lowerBound], place[moment.bytes.upperBound])
-      moments.append(Occurrence(start: start, limit: end, least: end, lead: 0))
-      momentValues[start, default: []].append(moment)
-    }
     self.place = place
 
     // With a token for every byte nothing can lead astray; that is so for byte-level vocabularies and those with byte fallback.
     let missing = Set(escaped).filter { byte in withUnsafeBytes(of: byte) { token($0) } == nil }
+    self.missing = missing
     self.numberValues = numberValues
-    self.momentValues = momentValues
     self.numbers = numbers.filter { !escaped[$0.start..<$0.limit].contains(where: missing.contains) }
-    self.moments = moments.filter { !escaped[$0.start..<$0.limit].contains(where: missing.contains) }
     guard !missing.isEmpty else {
       self.strings = strings
       return
@@ -224,40 +220,43 @@ public final class CopySource {
     return found
   }
 
-  /// Where a string that begins here fulfils a rule: one place for each end, or one for all of them where only its length is limited.
-  func ends(from start: Occurrence, _ rule: Constraint.StringRule) -> [Occurrence] {
-    var found: [Occurrence] = []
-    var place = start
+  /// Bytes of the longest string with a pattern.
+  private static let longestMatch = 4096
+
+  /// Where a string that begins here may end under a rule: the first and the last such end. In between a pattern may have others against it.
+  func range(from start: Occurrence, _ rule: Constraint.StringRule) -> Occurrence? {
+    var found: Occurrence?
     var scalars = 0
-    var state = rule.automaton?.start
+    var state = rule.automaton?.start ?? 0
     var at = start.start + start.lead
+    let limit = rule.automaton == nil ? start.limit : min(start.limit, at + Self.longestMatch)
     // White space at the end does not belong to the value, so an end behind it is the end in front of it again.
     var endsInSpace = true
-    while at <= start.limit, scalars <= rule.maxLength ?? .max {
-      if at > start.start + start.lead, cuts[at], !endsInSpace, scalars >= rule.minLength, reachesEnd?[at] ?? true {
-        if let automaton = rule.automaton {
-          if let state, automaton.isAccepting(state) {
-            (place.least, place.limit) = (at, at)
-            found.append(place)
-          }
-        } else {
-          if found.isEmpty { place.least = at }
-          place.limit = at
-          found = [place]
+    while scalars <= rule.maxLength ?? .max {
+      if at > start.start + start.lead, cuts[at], !endsInSpace, scalars >= rule.minLength, reachesEnd?[at] ?? true, rule.automaton?.isAccepting(state) ?? true {
+        if found == nil {
+          found = start
+          found?.least = at
         }
+        found?.limit = at
       }
-      guard at < start.limit, origin[at] >= 0 else { break }
+      guard at < limit, origin[at] >= 0 else { break }
       let from = Int(origin[at])
       let lead = text[from]
       let length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4
       guard from + length <= text.count else { break }
       if let automaton = rule.automaton {
-        for byte in text[from..<(from + length)] { state = state.flatMap { automaton.next($0, byte) } }
-        if state == nil { break }
+        var next: Int? = state
+        for byte in text[from..<(from + length)] { next = next.flatMap { automaton.next($0, byte) } }
+        guard let next else { break }
+        state = next
       }
-      endsInSpace = String(decoding: text[from..<(from + length)], as: UTF8.self).unicodeScalars.allSatisfy(\.properties.isWhitespace)
+      endsInSpace =
+        lead < 0x80
+        ? lead == 0x20 || 0x09...0x0D ~= lead
+        : String(decoding: text[from..<(from + length)], as: UTF8.self).unicodeScalars.allSatisfy(\.properties.isWhitespace)
       scalars += 1
-      at = self.place[from + length]
+      at = place[from + length]
     }
     return found
   }

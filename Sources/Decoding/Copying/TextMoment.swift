@@ -1,12 +1,12 @@
 import Basics
 
 /// A date, a time of day or both that stand in a text.
-struct TextMoment: Equatable {
+package struct TextMoment: Equatable {
   /// UTF-8 bytes of the text.
-  var bytes: Range<Int>
-  var kind: Constraint.StringRule.Moment
+  package var bytes: Range<Int>
+  package var kind: Constraint.StringRule.Moment
   /// ISO 8601: `2026-11-24`, `14:30:00`, `2026-11-24T14:30:00`; with `Z` or `+01:00` where the text has it.
-  var iso: String
+  package var iso: String
 }
 
 /// Finds the dates and times of a text that can be read in one way only.
@@ -14,8 +14,8 @@ struct TextMoment: Equatable {
 /// Dates: `2026-11-24`, `2026/11/24`, `24.11.2026`, `24/11/2026` and `11/24/2026` where a number over 12 tells the day, `24 Nov 2026`, `24th of November 2026`, `November 24, 2026`.
 /// Times: `14:30`, `14:30:05`, `2:30 pm`, `2 PM`, and behind them `Z` or an offset such as `+01:00`. A time behind a date, with `T`, a space, a comma or `at` between them, is a moment with both.
 /// `03/04/2026`, years of two digits, `24 Nov` and words like `yesterday` are left out: they can be read in several ways, or need a calendar that a text does not have.
-enum TextMoments {
-  static func of(_ text: String) -> [TextMoment] {
+package enum TextMoments {
+  package static func of(_ text: String) -> [TextMoment] {
     var scanner = Scanner(bytes: Array(text.utf8))
     var moments: [TextMoment] = []
     while scanner.at < scanner.bytes.count {

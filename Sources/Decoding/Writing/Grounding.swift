@@ -11,9 +11,6 @@ struct Grounding {
   /// How many nodes deep the shallowest value of a node is; nil for a node that the text has no value for.
   private(set) var rank: [Int?]
 
-  /// At most so many places are considered for a string with a pattern: a text of a few pages under a pattern that fits everywhere has millions.
-  static let mostPlaces = 20_000
-
   /// - Throws: `unsupported` when a free value cannot be written as its rule demands.
   init(_ constraint: Constraint, _ source: CopySource, _ vocabulary: WriterVocabulary) throws(SternaError) {
     self.constraint = constraint
@@ -81,14 +78,7 @@ struct Grounding {
         })
     }
     if rule.automaton == nil, rule.minLength <= 1, rule.maxLength == nil { return source.strings }
-    var places: [CopySource.Occurrence] = []
-    for start in source.strings {
-      for place in source.ends(from: start, rule) {
-        places.append(place)
-        if places.count == mostPlaces { return places }
-      }
-    }
-    return places
+    return source.strings.compactMap { source.range(from: $0, rule) }
   }
 }
 

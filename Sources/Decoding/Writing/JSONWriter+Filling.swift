@@ -3,9 +3,10 @@ import Basics
 // A text that must end without the model: the shortest that the constraint allows.
 
 extension JSONWriter {
-  /// Completes a thread.
-  func filledIn(_ thread: Thread) -> Notes? {
+  /// Completes a thread. `certain` values stand as the thread has them.
+  func filledIn(_ thread: Thread) -> (notes: Notes?, certain: Int) {
     var notes = thread.notes
+    var certain = notes?.values ?? 0
     var rest = thread.rest
     while let here = rest {
       switch here.item {
@@ -24,22 +25,78 @@ extension JSONWriter {
       case .members: rest = alternatives(here, notes).last
       case .elements:
         let ways = alternatives(here, notes)
-        guard let last = ways.last else {
-          // Two equal elements where they must differ, and no other left.
+        if let last = ways.last {
+          rest = last
+        } else if case .elements(let node, let count) = here.item, count > least(node) {
+          // Two equal elements where they must differ: without the second.
+          notes = Notes.withoutLastElement(notes)
+          certain = min(certain, notes?.values ?? 0)
+          rest = Rest(.elements(node, count: count - 1), here.next)
+        } else {
+          // Too few elements that differ: `searched` may know better.
           notes = Notes(.close, behind: notes)
           rest = here.next
-          continue
         }
-        rest = last
       }
     }
-    return notes
+    return (notes, certain)
   }
+
+  private func least(_ node: Constraint.NodeID) -> Int {
+    guard case .array(let rule) = grounding.constraint.nodes[node] else { return 0 }
+    return rule.minCount
+  }
+
+  /// Completes by trying one thing after the other, shallow ones first: for lists of objects that must differ, which the shortest values do not do. Nil when there is no way, or too long a one.
+  func searched(_ rest: Rest?, _ notes: Notes?) -> Notes? {
+    var steps = Self.mostSteps
+    func complete(_ rest: Rest?, _ notes: Notes?, _ depth: Int) -> Notes? {
+      var (rest, notes) = (rest, notes)
+      while let here = rest {
+        steps -= 1
+        guard steps > 0, depth < Self.mostDepth else { return nil }
+        func first(of values: some Swift.Sequence<(JSON, CopiedSpan?)>) -> Notes? {
+          for (found, span) in values {
+            if let complete = complete(here.next, Notes(.leaf(found, span), behind: notes), depth + 1) { return complete }
+          }
+          return nil
+        }
+        switch here.item {
+        case .text: rest = here.next
+        case .note(let note):
+          notes = Notes(note, behind: notes)
+          rest = here.next
+        case .copy(let value):
+          return first(of: value.copy.occurrences.lazy.compactMap { value.first(of: $0, in: grounding.source) })
+        case .free(let content):
+          notes = Notes(.leaf(content.shortest, nil), behind: notes)
+          rest = here.next
+        case .value(let node, let excluded):
+          if case .anyOf(let nodes) = grounding.constraint.nodes[node] {
+            for node in nodes.sorted(by: { (grounding.rank[$0] ?? .max) < (grounding.rank[$1] ?? .max) }) {
+              if let complete = complete(Rest(.value(node, excluded: excluded), here.next), notes, depth + 1) { return complete }
+            }
+            return nil
+          }
+          fallthrough
+        case .members, .elements:
+          for way in alternatives(here, notes).reversed() {
+            if let complete = complete(way, notes, depth + 1) { return complete }
+          }
+          return nil
+        }
+      }
+      return notes
+    }
+    return complete(rest, notes, 0)
+  }
+  private static let mostSteps = 20_000
+  private static let mostDepth = 1_000
 
   /// A copy under way: its last whole word; null where that may stand here; else the first value that fits.
   private func completed(_ value: CopiedValue) -> (JSON, CopiedSpan?) {
     if value.kind == .string, let (found, span) = value.brokenOff(in: grounding.source) { return (found, span) }
-    if value.isNullable { return (.null, nil) }
+    if value.isNullable, !value.excluded.contains(JSON.null.valueKey) { return (.null, nil) }
     for place in value.copy.occurrences {
       if let found = value.first(of: place, in: grounding.source) { return found }
     }

@@ -24,7 +24,9 @@ extension JSONWriter {
       case .copy, .free: return [way]
       case .value, .members, .elements:
         let alternatives = alternatives(here, way.notes)
-        if alternatives.count == 1 {
+        if alternatives.isEmpty {
+          return []
+        } else if alternatives.count == 1 {
           way.rest = alternatives[0]
         } else if choices == 0 {
           return [way]
@@ -55,16 +57,19 @@ extension JSONWriter {
     case .string(let rule) where rule.source == .free:
       let quote = UInt8(ascii: "\"")
       guard let value = grounding.free[node], let state = value.next(value.start, quote) else { return [] }
-      return [Rest(.text([quote]), Rest(.free(FreeContent(value: value, state: state, text: [quote], isString: true)), next))]
+      return [Rest(.text([quote]), Rest(.free(FreeContent(value: value, state: state, text: [quote], isString: true, excluded: excluded)), next))]
     case .number(let rule) where rule.source == .free:
       guard let value = grounding.free[node] else { return [] }
-      return [Rest(.free(FreeContent(value: value, state: value.start, text: [], isString: false)), next)]
+      return [Rest(.free(FreeContent(value: value, state: value.start, text: [], isString: false, excluded: excluded)), next)]
     case .string(let rule):
-      return copy(node, rule.moment == nil ? .string : .moment, isQuoted: true, isNullable, excluded, next).map { [$0] } ?? []
+      return copy(node, rule.moment == nil ? .string : .moment, isQuoted: true, isNullable, excluded, rule.automaton, next).map { [$0] } ?? []
     case .number:
       // Models that saw only strings put numbers in quotes; others write them bare. Either form means the same.
-      return [false, true].compactMap { copy(node, .number, isQuoted: $0, isNullable, excluded, next) }
-    case .array: return [Rest(.text([UInt8(ascii: "[")]), Rest(.note(.open(isArray: true)), Rest(.elements(node, count: 0), next)))]
+      return [false, true].compactMap { copy(node, .number, isQuoted: $0, isNullable, excluded, nil, next) }
+    case .array(let rule):
+      let array = Rest(.text([UInt8(ascii: "[")]), Rest(.note(.open(isArray: true)), Rest(.elements(node, count: 0), next)))
+      guard rule.allowsBareElement, rule.minCount <= 1, let element = rule.node(at: 0) else { return [array] }
+      return [array] + values(element, [], isNullable: isNullable, Rest(.note(.close), next)).map { Rest(.note(.open(isArray: true)), $0) }
     case .object: return [Rest(.text([UInt8(ascii: "{")]), Rest(.note(.open(isArray: false)), Rest(.members(node, from: 0, isFirst: true), next)))]
     case .anyOf(let nodes):
       let hasNull = nodes.contains { if case .literals(let values) = grounding.constraint.nodes[$0] { values.contains(.null) } else { false } }
@@ -73,11 +78,12 @@ extension JSONWriter {
   }
 
   private func copy(
-    _ node: Constraint.NodeID, _ kind: CopiedValue.Kind, isQuoted: Bool, _ isNullable: Bool, _ excluded: Set<JSON.ValueKey>, _ next: Rest?
+    _ node: Constraint.NodeID, _ kind: CopiedValue.Kind, isQuoted: Bool, _ isNullable: Bool, _ excluded: Set<JSON.ValueKey>, _ automaton: StringAutomaton?,
+    _ next: Rest?
   ) -> Rest? {
     var places = grounding.places[node]
     if kind == .number, isQuoted { places = grounding.source.withLeadingSpaces(places) }
-    var value = CopiedValue(copy: Copy(places), kind: kind, isQuoted: isQuoted, isNullable: isNullable, excluded: excluded)
+    var value = CopiedValue(copy: Copy(places), kind: kind, isQuoted: isQuoted, isNullable: isNullable, excluded: excluded, automaton: automaton)
     // A copy can always be closed at its end; where that is excluded, it must not begin.
     if !excluded.isEmpty { places = places.filter { value.end(of: $0, in: grounding.source).map { !excluded.contains($0.valueKey) } ?? false } }
     guard !places.isEmpty else { return nil }

@@ -36,6 +36,8 @@ public struct JSONWriter {
   /// Whether the budget ended before the text was complete. What was missing then was filled in without the model: null where that is allowed, a string begun ends at its
   /// last whole word, else the first value that fits.
   public private(set) var truncated = false
+  /// Whether not even that was found: elements that must differ, and too few that do. Then there is no document.
+  public private(set) var hasFailed = false
   /// Tokens fed and kept so far.
   public private(set) var tokensFed = 0
   /// Tokens of a copied value that are drafted ahead: twice as many after a draft that was right, else as many as were. It changes the number of passes, never the text.
@@ -110,7 +112,7 @@ public struct JSONWriter {
   private static let draftLengths = 2...12
 
   /// Tokens of the shortest text, asked before the first decision.
-  public var smallestOutput: Int { vocabulary.encode((threads.first.flatMap(filledIn) ?? finished)?.document.value.compactBytes ?? []).count }
+  public var smallestOutput: Int { vocabulary.encode((threads.first.flatMap { filledIn($0).notes } ?? finished)?.document.value.compactBytes ?? []).count }
 
   /// The most tokens that may be fed; when they are used up, the text is finished without the model.
   public mutating func limit(to maxTokens: Int) {
@@ -182,8 +184,10 @@ public struct JSONWriter {
   /// Goes on to the next open decision, or to the end.
   private mutating func settle() {
     while true {
-      threads = normalised(threads)
-      guard let first = threads.first else { return breakOff() }
+      let next = normalised(threads)
+      // A dead end: an element equals another where they must differ. It shows only behind it.
+      guard let first = next.first else { return breakOff() }
+      threads = next
       if let complete = threads.first(where: { $0.rest == nil && $0.queue.isEmpty }) ?? (threads.count == 1 && first.rest == nil ? first : nil) {
         return finish(complete.notes)
       }
@@ -254,7 +258,20 @@ public struct JSONWriter {
   private mutating func breakOff() {
     truncated = true
     certain = Self.value(of: threads)
-    finish(threads.first.flatMap(filledIn))
+    let constraint = grounding.constraint
+    func fits(_ notes: Notes?) -> Bool { notes.map { constraint.accepts($0.document.value) } ?? false }
+    if let filled = threads.first.map(filledIn), fits(filled.notes) {
+      certain = min(certain, filled.certain)
+      return finish(filled.notes)
+    }
+    for thread in threads {
+      if let notes = searched(thread.rest, thread.notes), fits(notes) { return finish(notes) }
+    }
+    // What was written leads nowhere.
+    certain = 0
+    let notes = searched(Rest(.value(constraint.root, excluded: []), nil), nil)
+    hasFailed = !fits(notes)
+    finish(hasFailed ? nil : notes)
   }
 
   /// The value that the next decision is about.
@@ -264,6 +281,20 @@ public struct JSONWriter {
 
   /// Threads that begin with a token or the inside of a value; forced text becomes tokens.
   private func normalised(_ threads: [Thread]) -> [Thread] {
+    guard threads.count > 1 else { return resolved(threads) }
+    // Of threads that go on alike the first counts, or a list of values that can be meant in two ways would double them with each element.
+    var seen: Set<Int> = []
+    return resolved(threads).filter { thread in
+      var hasher = Hasher()
+      hasher.combine(thread.queue)
+      hasher.combine(thread.run)
+      hasher.combine(thread.committed)
+      thread.rest?.hash(into: &hasher)
+      return seen.insert(hasher.finalize()).inserted
+    }
+  }
+
+  private func resolved(_ threads: [Thread]) -> [Thread] {
     threads.flatMap { thread -> [Thread] in
       guard thread.queue.isEmpty, let rest = thread.rest else { return [thread] }
       switch rest.item {
@@ -271,8 +302,8 @@ public struct JSONWriter {
       case .free(let content):
         // A string ends with its own quote.
         guard content.isString, let value = content.closed else { return [thread] }
-        return normalised([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
-      default: return normalised(expanded(thread, depth: 0))
+        return resolved([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
+      default: return resolved(expanded(thread, depth: 0))
       }
     }
   }
@@ -340,7 +371,7 @@ public struct JSONWriter {
         crossings = self.crossings(value, thread, rest)
         decision.candidates += crossings.map(\.token)
       } else if let rest = thread.rest, case .free(let content) = rest.item {
-        decision.candidates += vocabulary.permitted(content)
+        decision.candidates += content.excluded.isEmpty ? vocabulary.permitted(content) : vocabulary.permitted(content).filter { content.mayGoOn(vocabulary.bytes($0)) }
         if let found = content.closed {
           exits = normalised([Thread(rest: rest.next, notes: Notes(.leaf(found, nil), behind: thread.notes))])
           decision.candidates += exits.compactMap(\.queue.first)

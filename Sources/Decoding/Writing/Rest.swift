@@ -26,6 +26,40 @@ final class Rest: Sendable {
     self.item = item
     self.next = next
   }
+
+  /// Adds what decides how it goes on: two rests that hash alike go on alike.
+  func hash(into hasher: inout Hasher) {
+    var here: Rest? = self
+    while let rest = here {
+      switch rest.item {
+      case .text(let bytes): hasher.combine(bytes)
+      case .value(let node, let excluded):
+        hasher.combine(node)
+        hasher.combine(excluded)
+      case .members(let node, let from, let isFirst):
+        hasher.combine(node)
+        hasher.combine(from)
+        hasher.combine(isFirst)
+      case .elements(let node, let count):
+        hasher.combine(node)
+        hasher.combine(count)
+      case .copy(let value):
+        for occurrence in value.copy.occurrences {
+          hasher.combine(occurrence.start)
+          hasher.combine(occurrence.limit)
+          hasher.combine(occurrence.least)
+        }
+        hasher.combine(value.copy.length)
+        hasher.combine(value.isQuoted)
+        hasher.combine(value.kind)
+        hasher.combine(value.excluded)
+        hasher.combine(value.automaton?.stateCount)
+      case .free(let content): hasher.combine(content.state)
+      case .note: break
+      }
+      here = rest.next
+    }
+  }
 }
 
 /// A value while it is copied.
@@ -40,6 +74,8 @@ struct CopiedValue: Sendable {
   var isNullable: Bool
   /// What it may not become.
   var excluded: Set<JSON.ValueKey>
+  /// What a string must be.
+  var automaton: StringAutomaton?
 
   /// The value and its place, when it may end here.
   func closed(in source: CopySource) -> (JSON, CopiedSpan)? {
@@ -55,7 +91,11 @@ struct CopiedValue: Sendable {
     }
   }
 
-  private func isAllowed(_ value: JSON?) -> Bool { value.map { excluded.isEmpty || !excluded.contains($0.valueKey) } ?? false }
+  private func isAllowed(_ value: JSON?) -> Bool {
+    guard let value else { return false }
+    if kind == .string, let automaton, case .string(let text) = value, !automaton.matches(text) { return false }
+    return excluded.isEmpty || !excluded.contains(value.valueKey)
+  }
 
   private func value(_ occurrence: CopySource.Occurrence, _ span: CopiedSpan, _ source: CopySource) -> JSON? {
     switch kind {
@@ -73,6 +113,8 @@ struct FreeContent: Sendable {
   /// JSON, the opening quote included.
   var text: [UInt8]
   let isString: Bool
+  /// What it may not become.
+  let excluded: Set<JSON.ValueKey>
 
   /// The same behind a token; nil when no value goes on like this.
   func appending(_ bytes: [UInt8]) -> FreeContent? {
@@ -83,8 +125,17 @@ struct FreeContent: Sendable {
     return next
   }
 
+  /// Whether a permitted token leads to more than an excluded string: such a one must not get its last quote.
+  func mayGoOn(_ bytes: [UInt8]) -> Bool {
+    guard isString, bytes.contains(UInt8(ascii: "\"")), let next = appending(bytes), next.value.isComplete(next.state) else { return true }
+    return next.closed != nil
+  }
+
   /// The value, when it may end here.
-  var closed: JSON? { value.isComplete(state) ? try? JSON.parse(text) : nil }
+  var closed: JSON? {
+    guard value.isComplete(state), let found = try? JSON.parse(text), excluded.isEmpty || !excluded.contains(found.valueKey) else { return nil }
+    return found
+  }
 
   /// The shortest value that begins like this.
   var shortest: JSON {
@@ -134,6 +185,22 @@ final class Notes: Sendable {
       at = here.before
     }
     return notes.reversed()
+  }
+
+  /// Without the element that was written last.
+  static func withoutLastElement(_ notes: Notes?) -> Notes? {
+    var depth = 0
+    var at = notes
+    while let here = at {
+      at = here.before
+      switch here.note {
+      case .close: depth += 1
+      case .open: depth -= 1
+      case .key, .leaf: break
+      }
+      if depth == 0 { return at }
+    }
+    return nil
   }
 
   /// The elements of the array that is open, as far as they are complete.

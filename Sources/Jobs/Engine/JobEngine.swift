@@ -23,7 +23,7 @@ public final class JobEngine: JobRunner {
   let tokenLengths: TokenLengths
   let vocabulary: WriterVocabulary
   /// Drafts are for models whose weights come from memory in every pass: with those that fit into a cache a token costs what it costs.
-  let draftLength: Int
+  package var draftLength: Int
 
   /// Where the keys and values of task prompts outlive the process.
   public struct PrefixFiles: Sendable {

@@ -62,6 +62,8 @@ final class RunningJob {
       job.work, text: job.input, multi: job.options.multi, listTokens: engine.listTokens, tokenizer: engine.tokenizer)
     reading = prompt.text + prompt.suffix
     usage.inputTokens = prompt.count
+    // Before anything is made of a text that does not fit anyway.
+    try Self.checkRoom(for: prompt, answer: 0, engine.network.contextLength)
     switch job.work {
     case .classify(let labels):
       if case .questions(let questions, let yes, let no)? = prompt.multi {
@@ -82,8 +84,9 @@ final class RunningJob {
     try prepare()
   }
 
-  private func checkRoom(answer: Int) throws(SternaError) {
-    let context = engine.network.contextLength
+  private func checkRoom(answer: Int) throws(SternaError) { try Self.checkRoom(for: prompt, answer: answer, engine.network.contextLength) }
+
+  private static func checkRoom(for prompt: Prompt, answer: Int, _ context: Int) throws(SternaError) {
     guard prompt.count + answer > context else { return }
     throw SternaError(
       .inputTooLong, "the text does not fit the model's context", at: "input",
@@ -333,6 +336,9 @@ final class RunningJob {
       return
     case (.extract, .extract(let writer)):
       usage.outputTokens = writer.tokensFed
+      if writer.hasFailed {
+        return fail(SternaError(.noValidOutput, "no value that the schema allows was found in the text", remedy: "ask for fewer elements where they must differ"))
+      }
       let document = writer.document
       let values = document.leaves.map { leaf in
         Answer.Extraction.Value(

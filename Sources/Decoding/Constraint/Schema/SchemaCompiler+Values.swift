@@ -15,7 +15,8 @@ extension SchemaCompiler {
     return dropped
   }
 
-  /// Whether the first `minCount` elements can all be different: a matching of places and values (Kuhn's algorithm). Places with at least `minCount` values never run out.
+  /// Whether the first `minCount` elements can all be different: a matching of places and values (Kuhn's algorithm). Places with at least
+  /// `minCount` values never run out.
   private mutating func hasEnoughDifferent(_ list: SchemaRule.List) throws(SternaError) -> Bool {
     var choices: [[JSON.ValueKey]] = []
     for goal in list.prefix.prefix(list.minCount) {
@@ -35,7 +36,9 @@ extension SchemaCompiler {
   }
 
   /// Breadth first, so that many elements do not mean deep recursion.
-  private mutating func settle(_ place: Int, _ choices: [[JSON.ValueKey]], _ holder: inout [JSON.ValueKey: Int], _ tried: inout Set<JSON.ValueKey>) throws(SternaError) -> Bool {
+  private mutating func settle(
+    _ place: Int, _ choices: [[JSON.ValueKey]], _ holder: inout [JSON.ValueKey: Int], _ tried: inout Set<JSON.ValueKey>
+  ) throws(SternaError) -> Bool {
     var cameFrom: [JSON.ValueKey: Int] = [:]
     var held: [Int: JSON.ValueKey] = [:]
     var queue = [place]

@@ -31,7 +31,8 @@ struct SchemaCompiler {
     repeat { try findValues() } while try dropArraysWithTooFewValues()
     guard hasValue[0] else {
       let reason = reason(for: goals[0])
-      throw SternaError(.unsupported, "no value satisfies this schema: \(reason.message)", at: reason.place, remedy: "loosen one of the keywords that exclude each other")
+      throw SternaError(
+        .unsupported, "no value satisfies this schema: \(reason.message)", at: reason.place, remedy: "loosen one of the keywords that exclude each other")
     }
     return try write()
   }
@@ -49,7 +50,9 @@ struct SchemaCompiler {
   }
 
   private var tooLarge: SternaError {
-    SternaError(.unsupported, "the schema compiles to too much", expected: "at most \(limits.nodes) nodes", remedy: "use fewer combinations of allOf, anyOf and $ref")
+    SternaError(
+      .unsupported, "the schema compiles to too much", expected: "at most \(limits.nodes) nodes",
+      remedy: "use fewer combinations of allOf, anyOf and $ref")
   }
 
   @discardableResult private mutating func number(of goal: SchemaGoal) -> Int {
@@ -131,7 +134,9 @@ struct SchemaCompiler {
 
   /// Where the schemas of a goal ask for another one inside.
   private func keyword(for inner: SchemaGoal, in rule: SchemaRule, of schemas: [Subschema]) -> String? {
-    guard case .object(let record) = rule else { return schemas.first { $0.items != nil || !$0.prefixItems.isEmpty }.map { $0.place($0.items != nil ? "items" : "prefixItems") } }
+    guard case .object(let record) = rule else {
+      return schemas.first { $0.items != nil || !$0.prefixItems.isEmpty }.map { $0.place($0.items != nil ? "items" : "prefixItems") }
+    }
     guard let name = record.properties.first(where: { $0.isRequired && $0.goal == inner })?.name else { return nil }
     return schemas.first { $0.properties.contains { $0.name.utf8.elementsEqual(name.utf8) } }?.place("properties." + name)
   }

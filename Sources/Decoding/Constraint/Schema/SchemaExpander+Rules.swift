@@ -30,7 +30,8 @@ extension SchemaExpander {
     }
     if let minimum = number.minimum, let maximum = number.maximum {
       guard minimum.allows(maximum.value, asMinimum: true), maximum.allows(minimum.value, asMinimum: false) else {
-        let keyword = schema.minimum != nil ? (schema.minimum?.isExclusive == true ? "exclusiveMinimum" : "minimum") : schema.maximum != nil ? (schema.maximum?.isExclusive == true ? "exclusiveMaximum" : "maximum") : "type"
+        let low = schema.minimum.map { $0.isExclusive ? "exclusiveMinimum" : "minimum" }
+        let keyword = low ?? schema.maximum.map { $0.isExclusive ? "exclusiveMaximum" : "maximum" } ?? "type"
         return empty(schema, keyword, number.isInteger ? "no integer lies in this range" : "no number lies in this range")
       }
     }
@@ -84,7 +85,8 @@ extension SchemaExpander {
       }
     }
     if let most = list.maxCount, most < list.minCount {
-      return empty(schema, schema.minItems > 0 ? "minItems" : schema.maxItems != nil ? "maxItems" : "items", "no array has at least \(list.minCount) and at most \(most) elements")
+      let keyword = schema.minItems > 0 ? "minItems" : schema.maxItems != nil ? "maxItems" : "items"
+      return empty(schema, keyword, "no array has at least \(list.minCount) and at most \(most) elements")
     }
     return list
   }
@@ -104,7 +106,8 @@ extension SchemaExpander {
     }
     for name in schema.required { record[name].isRequired = true }
     if let missing = record.properties.first(where: { $0.isRequired && isNever($0.goal) }) {
-      let keyword = schema.required.contains { $0.utf8.elementsEqual(missing.name.utf8) } ? "required" : schema.additionalProperties != nil ? "additionalProperties" : "properties"
+      let isAskedForHere = schema.required.contains { $0.utf8.elementsEqual(missing.name.utf8) }
+      let keyword = isAskedForHere ? "required" : schema.additionalProperties != nil ? "additionalProperties" : "properties"
       return empty(schema, keyword, "\"\(missing.name.prefix(40))\" is required and may not be there")
     }
     return record

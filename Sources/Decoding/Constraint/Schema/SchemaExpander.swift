@@ -82,7 +82,9 @@ struct SchemaExpander {
     for rule in before.rules {
       if let left = try narrow(rule, by: schema) { narrowed.add(left) }
     }
-    if narrowed.isEmpty, result.isEmpty, !before.isEmpty { emptied(by: "type", in: schema, "no value of this type satisfies what else is asked for", unlessSince: known) }
+    if narrowed.isEmpty, result.isEmpty, !before.isEmpty {
+      emptied(by: "type", in: schema, "no value of this type satisfies what else is asked for", unlessSince: known)
+    }
     for inner in schema.also { narrowed = try narrow(narrowed, by: inner) }
     if !schema.anyOf.isEmpty { narrowed = try narrow(narrowed, toAnyOf: schema) }
     if !schema.oneOf.isEmpty { narrowed = try narrow(narrowed, toOneOf: schema) }
@@ -95,7 +97,8 @@ struct SchemaExpander {
 
   private mutating func emptied(by keyword: String, in schema: Subschema, _ message: String, unlessSince known: String?) {
     guard reason == nil || reason?.place == known else { return }
-    reason = schema.allowsNothing ? Reason(place: schema.path.isEmpty ? "(the whole schema)" : schema.path, message: "false allows nothing") : Reason(place: schema.place(keyword), message: message)
+    reason = Reason(place: schema.place(keyword), message: message)
+    if schema.allowsNothing { reason = Reason(place: schema.path.isEmpty ? "(the whole schema)" : schema.path, message: "false allows nothing") }
   }
 
   private mutating func narrow(_ before: SchemaAlternatives, toAnyOf schema: Subschema) throws(SternaError) -> SchemaAlternatives {
@@ -107,7 +110,8 @@ struct SchemaExpander {
       result.add(left)
     }
     if result.isEmpty, !before.isEmpty, schema.anyOf.count > 1 { reason = Reason(place: schema.place("anyOf"), message: "no branch leaves a value") }
-    // An object may satisfy several branches at once, and then have the properties of all. Where there are too many such sets of branches, the larger ones are left out.
+    // An object may satisfy several branches at once, and then have the properties of all. Where there are too many such sets of branches,
+    // the larger ones are left out.
     var combinations = 0
     var combined = branches.enumerated().map { (last: $0, objects: $1.onlyObjects) }
     while !combined.isEmpty {

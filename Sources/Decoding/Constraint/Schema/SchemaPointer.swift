@@ -49,7 +49,9 @@ enum SchemaPointer {
         continue
       }
       let digits = rest.prefix(2)
-      guard digits.count == 2, digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }), let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 16) else {
+      guard digits.count == 2, digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }),
+        let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 16)
+      else {
         return nil
       }
       out.append(value)
@@ -83,7 +85,9 @@ enum SchemaPointer {
   }
 
   /// Keywords whose values are schemas, lists of schemas, or schemas by name.
-  private static let single = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties"]
+  private static let single = [
+    "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems", "unevaluatedProperties",
+  ]
   private static let lists = ["allOf", "anyOf", "oneOf", "prefixItems"]
   private static let named = ["$defs", "definitions", "properties", "patternProperties", "dependentSchemas"]
 

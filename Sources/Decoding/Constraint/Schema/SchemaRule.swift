@@ -92,18 +92,21 @@ enum SchemaRule: Equatable {
     }
   }
 
-  /// Whether everything that can be written for the other can be written for this one, as far as one look shows. (What may be written is less than what is right: no undeclared properties.)
+  /// Whether everything that can be written for the other can be written for this one, as far as one look shows. (What may be written is
+  /// less than what is right: no undeclared properties.)
   func writesAll(of other: SchemaRule) -> Bool {
     switch (self, other) {
     case (.number(let all), .number(let some)):
       (!all.isInteger || some.isInteger) && SchemaBound.tighter(all.minimum, some.minimum, asMinimum: true) == some.minimum
         && SchemaBound.tighter(all.maximum, some.maximum, asMinimum: false) == some.maximum && (all.source == some.source || all.source == .free)
     case (.string(let all), .string(let some)):
-      (all.automaton == nil || all.automaton == some.automaton) && all.minLength <= some.minLength && (all.maxLength.map { most in some.maxLength.map { $0 <= most } ?? false } ?? true)
+      (all.automaton == nil || all.automaton == some.automaton) && all.minLength <= some.minLength
+        && (some.maxLength ?? .max) <= (all.maxLength ?? .max)
         && (all.moment == some.moment) && (all.source == some.source || all.source == .free)
     case (.array(let all), .array(let some)): all == some
     case (.object(let all), .object(let some)):
-      some.properties.allSatisfy { all.property($0.name)?.goal == $0.goal } && all.properties.allSatisfy { property in !property.isRequired || some.property(property.name)?.isRequired == true }
+      some.properties.allSatisfy { all.property($0.name)?.goal == $0.goal }
+        && all.properties.allSatisfy { !$0.isRequired || some.property($0.name)?.isRequired == true }
     default: false
     }
   }

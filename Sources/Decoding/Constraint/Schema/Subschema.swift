@@ -40,9 +40,9 @@ struct Subschema {
 
   /// Whether it only says which others must hold.
   private var isPlain: Bool {
-    !allowsNothing && types == .all && !isInteger && values == nil && minimum == nil && maximum == nil && minLength == 0 && maxLength == nil && automata.isEmpty && minItems == 0
-      && maxItems == nil && !uniqueItems && prefixItems.isEmpty && items == nil && properties.isEmpty && additionalProperties == nil && required.isEmpty && anyOf.isEmpty && oneOf.isEmpty
-      && source == nil
+    !allowsNothing && types == .all && !isInteger && values == nil && minimum == nil && maximum == nil && minLength == 0 && maxLength == nil
+      && automata.isEmpty && minItems == 0 && maxItems == nil && !uniqueItems && prefixItems.isEmpty && items == nil && properties.isEmpty
+      && additionalProperties == nil && required.isEmpty && anyOf.isEmpty && oneOf.isEmpty && source == nil
   }
   /// The one other subschema that this one stands for.
   var alias: Int? { isPlain && also.count == 1 ? also[0] : nil }
@@ -60,7 +60,7 @@ struct Subschema {
   }
 }
 
-/// Values without an order of importance, none equal to another.
+/// Values in their order, none equal to another.
 struct SchemaLiterals {
   private(set) var values: [JSON] = []
   private var keys = Set<JSON.ValueKey>()
