@@ -55,7 +55,7 @@ private enum Shared {
     let lengths = TokenLengths(tokenizer)
     var random = SeededGenerator(state: 61)
     var tokens = 0
-    for _ in 0..<300 {
+    for _ in 0..<100 {
       let (schema, value) = object(&random, depth: 0)
       let text = (Self.values.shuffled(using: &random) + ["7", "12", "300", "3.5", "21.25"]).joined(separator: " ; ")
       let source = CopySource(text, tokenizer: tokenizer, lengths: lengths)
@@ -76,6 +76,6 @@ private enum Shared {
       #expect(writer.document.value == value)
       tokens += fed.count
     }
-    #expect(tokens > 3000)
+    #expect(tokens > 1000)
   }
 }
