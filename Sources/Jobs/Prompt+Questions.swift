@@ -17,30 +17,13 @@ extension PromptTemplate {
     let spoken = PromptTemplate.spoken(labels.map(\.name), classify.names)
     var prompt = Prompt(
       prefix: [], text: [], suffix: [], spoken: spoken, stop: try PromptTemplate.stop(classify.stop, tokenizer, "classify.stop"), listed: labels.count)
-    var behindLabel: [TokenID] = []
-    var isBehindText = false
-    var isBehindLabel = false
-    for part in try Pattern.split(pattern, at: "classify.multi.prompt") {
-      let atStart = prompt.prefix.isEmpty && !isBehindText
-      let piece: [TokenID]
-      switch part {
-      case .literal(let literal): piece = tokenizer.encodeTemplate(literal, atStart: atStart)
-      case .placeholder("bos"): piece = tokenizer.beginOfText.map { [$0] } ?? []
-      case .placeholder("text"):
-        prompt.text = tokenizer.encode(text, atStart: atStart)
-        isBehindText = true
-        continue
-      case .placeholder:
-        isBehindLabel = true
-        continue
-      }
-      if isBehindLabel { behindLabel += piece } else if isBehindText { prompt.suffix += piece } else { prompt.prefix += piece }
-    }
+    let tail: [TokenID]
+    (prompt.prefix, prompt.text, prompt.suffix, tail) = try PromptTemplate.pieces(pattern, at: "classify.multi.prompt", text: text, list: nil, tokenizer)
     var questions: [[TokenID]] = []
     for (label, name) in zip(labels, spoken) {
       var asked = name
       if let described, let description = label.description { asked = try PromptTemplate.fill(described, ["name": name, "description": description]) }
-      questions.append(tokenizer.encode(asked, atStart: false) + behindLabel)
+      questions.append(tokenizer.encode(asked, atStart: false) + tail)
     }
     prompt.multi = .questions(questions, yes: yesToken, no: noToken)
     return prompt

@@ -67,22 +67,36 @@ extension PromptTemplate {
     var prompt = Prompt(prefix: [], text: [], suffix: [], spoken: spoken, stop: try PromptTemplate.stop(pattern.stop, tokenizer, "\(work.task.rawValue).stop"))
     prompt.listed = listed
     prompt.multi = contrast.map { .contrast($0.index) }
+    (prompt.prefix, prompt.text, prompt.suffix, _) = try PromptTemplate.pieces(pattern.prompt, at: "\(work.task.rawValue).prompt", text: text, list: tokens, tokenizer)
+    return prompt
+  }
+
+  /// The parts of a pattern, each tokenised on its own.
+  ///
+  /// - Parameter list: what stands for the labels or fields; nil for a pattern whose placeholder is a label that comes in each time: what is behind it is the tail.
+  static func pieces(
+    _ pattern: String, at path: String, text: String, list: [TokenID]?, _ tokenizer: Tokenizer
+  ) throws(SternaError) -> (prefix: [TokenID], text: [TokenID], suffix: [TokenID], tail: [TokenID]) {
+    var pieces = (prefix: [TokenID](), text: [TokenID](), suffix: [TokenID](), tail: [TokenID]())
     var isBehindText = false
-    for part in try Pattern.split(pattern.prompt, at: "\(work.task.rawValue).prompt") {
-      let atStart = prompt.prefix.isEmpty
+    var isBehindLabel = false
+    for part in try Pattern.split(pattern, at: path) {
+      let atStart = pieces.prefix.isEmpty && !isBehindText
       let piece: [TokenID]
       switch part {
       case .literal(let literal): piece = tokenizer.encodeTemplate(literal, atStart: atStart)
       case .placeholder("bos"): piece = tokenizer.beginOfText.map { [$0] } ?? []
       case .placeholder("text"):
-        prompt.text = tokenizer.encode(text, atStart: atStart)
+        pieces.text = tokenizer.encode(text, atStart: atStart)
         isBehindText = true
         continue
-      case .placeholder: piece = tokens
+      case .placeholder:
+        piece = list ?? []
+        isBehindLabel = list == nil
       }
-      if isBehindText { prompt.suffix += piece } else { prompt.prefix += piece }
+      if isBehindLabel { pieces.tail += piece } else if isBehindText { pieces.suffix += piece } else { pieces.prefix += piece }
     }
-    return prompt
+    return pieces
   }
 
   /// As many items from the first on as `most` tokens hold, joined, and `last` at the end whatever happens. One piece.

@@ -40,8 +40,13 @@ struct BenchJobs: ParsableCommand {
 
   func run() throws {
     let packed = try source.open()
-    let folder = try temporaryFolder()
+    let folder = try makeFolder()
     defer { removeFolder(folder) }
+    try Interruption.noticed { isAsked in try measure(packed, folder, RunControl(shouldStop: isAsked)) }
+  }
+
+  /// - Parameter folder: for the files of task prompts.
+  private func measure(_ packed: PackedModel, _ folder: String, _ control: RunControl) throws {
     let files = JobEngine.PrefixFiles(path: folder, budgetBytes: 1_000_000_000)
     let work = try Work(packed, tokenizer: Tokenizer(packed))
     var rows: [Row] = []
@@ -50,21 +55,21 @@ struct BenchJobs: ParsableCommand {
     func time(_ jobs: [Job], on engine: JobEngine) throws -> (seconds: Double, usage: Usage) {
       engine.dictation = Dictionary(uniqueKeysWithValues: jobs.indices.map { ($0, work.dictation) })
       let start = monotonicSeconds()
-      let outcomes = engine.run(all: jobs)
+      let outcomes = engine.run(all: jobs, control: control)
       let seconds = monotonicSeconds() - start
       for outcome in outcomes { _ = try outcome.result.get() }
       return (seconds, outcomes.last?.usage ?? Usage())
     }
-    func measure(_ name: String, _ jobs: (Int) -> [Job], repeats: Int) throws {
+    func time(_ name: String, _ jobs: (Int) -> [Job], repeats: Int) throws {
       _ = try time([jobs(1000)[0]], on: engine)  // the task prompt
       let runs = try (0..<repeats).map { try time(jobs($0), on: engine) }.sorted { $0.seconds < $1.seconds }
       let middle = runs[runs.count / 2]
       rows.append(Row(name: name, seconds: middle.seconds / Double(jobs(0).count), usage: middle.usage))
     }
-    try measure("classification", { [work.classification($0)] }, repeats: repeats)
-    try measure("classification, 64 queued, each", { round in (0..<64).map { work.classification(round * 64 + $0) } }, repeats: max(1, repeats / 3))
-    try measure("extraction", { [work.extraction($0)] }, repeats: repeats)
-    try measure("extraction, 16 queued, each", { round in (0..<16).map { work.extraction(round * 16 + $0) } }, repeats: max(1, repeats / 3))
+    try time("classification", { [work.classification($0)] }, repeats: repeats)
+    try time("classification, 64 queued, each", { round in (0..<64).map { work.classification(round * 64 + $0) } }, repeats: max(1, repeats / 3))
+    try time("extraction", { [work.extraction($0)] }, repeats: repeats)
+    try time("extraction, 16 queued, each", { round in (0..<16).map { work.extraction(round * 16 + $0) } }, repeats: max(1, repeats / 3))
     try engine.rest { false }
 
     // A new model on the same file finds the task prompt on the disk.
@@ -103,9 +108,11 @@ struct BenchJobs: ParsableCommand {
     try JobEngine(packed: packed, model: running.load(packed, kvBudgetBytes: kvBudget * 1_000_000), template: template, prefixFiles: files)
   }
 
-  private func temporaryFolder() throws -> String {
-    var template = Array("\(getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp")/sterna-bench-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw SternaError(.io, "cannot make a temporary folder", remedy: "name a folder with room in TMPDIR", cause: String(cString: strerror(errno))) }
+  private func makeFolder() throws -> String {
+    var template = Array("\(temporaryFolder)/sterna-bench-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else {
+      throw SternaError(.io, "cannot make a temporary folder", at: temporaryFolder, remedy: "name a folder with room in TMPDIR", cause: String(cString: strerror(errno)))
+    }
     return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
   }
 

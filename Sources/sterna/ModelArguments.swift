@@ -68,14 +68,16 @@ struct ModelFileArguments: ParsableArguments {
   func open() throws -> PackedModel {
     if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
     let temporary = try temporaryName()
-    // The mapping outlives the name: nothing is left behind, whatever ends the process.
+    // The mapping outlives the name, so nothing is left behind.
     defer { unlink(temporary) }
-    try packModel(from: file, to: temporary, arguments: pack)
-    return try PackedModel.open(temporary)
+    return try Interruption.removing(temporary) {
+      try packModel(from: file, to: temporary, arguments: pack)
+      return try PackedModel.open(temporary)
+    }
   }
 
   private func temporaryName() throws -> String {
-    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    let folder = temporaryFolder
     var template = Array("\(folder)/sterna-XXXXXX.gguf".utf8CString)
     let descriptor = mkstemps(&template, 5)
     guard descriptor >= 0 else {
@@ -84,6 +86,12 @@ struct ModelFileArguments: ParsableArguments {
     close(descriptor)
     return template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
   }
+}
+
+/// Where temporary files go.
+var temporaryFolder: String {
+  let folder = getenv("TMPDIR").map { String(cString: $0) } ?? ""
+  return folder.isEmpty ? "/tmp" : folder
 }
 
 /// How a model runs.

@@ -82,5 +82,17 @@ extension WithBroker {
       #expect(answer["error.field"] == .string(field), "\(answer.payload)")
       agent.stop()
     }
+
+    /// One label needs no pass of the model, and the engine waits for the next job when it has answered.
+    @Test func aSingleLabelIsAnsweredAtOnce() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker) { try JobEngine(PackedModel.open(Self.pocket)) }
+      try online(broker)
+      let listener = try Listener(broker, results + "#")
+      try publish(broker, jobs + "classify", #"{"id":"one","input":"x","labels":["only"]}"#)
+      let answer = try listener.first("the result")
+      #expect(answer["result.label"] == "only" && answer["result.score"] == 1)
+      agent.stop()
+    }
   }
 }

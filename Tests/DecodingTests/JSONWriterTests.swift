@@ -315,6 +315,50 @@ private final class ToyTokenizer: Sendable {
     }
   }
 
+  /// A model that always goes deeper gets no deeper than a reader of results does.
+  @Test func recursiveSchemasNestNoDeeperThanJobsMay() throws {
+    for schema in [
+      ##"{"$ref":"#/$defs/a","$defs":{"a":{"type":"array","items":{"$ref":"#/$defs/a"}}}}"##,
+      ##"{"$ref":"#/$defs/o","$defs":{"o":{"type":"object","properties":{"x":{"$ref":"#/$defs/o"}}}}}"##,
+      ##"{"$ref":"#/$defs/o","$defs":{"o":{"type":"object","properties":{"x":{"anyOf":[{"type":"null"},{"type":"array","items":{"$ref":"#/$defs/o"},"minItems":1}]}},"required":["x"]}}}"##,
+    ] {
+      let constraint = try JSONSchema(JSON.parse(Array(schema.utf8))).constraint
+      var writer = try JSONWriter(constraint, source: Self.tokenizer.vocabulary.source("pump"), vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end)
+      writer.limit(to: 4096)
+      while let request = writer.request {
+        // Whatever opens something before what closes, and the longest of it: a brace with the quote of a key before a brace that an empty object begins with.
+        _ = writer.choose(request.asks.map { ask in
+          ask.candidates.map { token in
+            let bytes = Self.tokenizer.bytes([token])
+            return bytes.contains(UInt8(ascii: "]")) || bytes.contains(UInt8(ascii: "}")) || bytes.starts(with: Array("n".utf8)) ? 0 : Float(bytes.count)
+          }
+        })
+        if writer.tokensFed > 1000 { writer.limit(to: 0) }
+      }
+      var (depth, deepest) = (0, 0)
+      for byte in writer.document.value.compactBytes {
+        if byte == UInt8(ascii: "[") || byte == UInt8(ascii: "{") { depth += 1 }
+        if byte == UInt8(ascii: "]") || byte == UInt8(ascii: "}") { depth -= 1 }
+        deepest = max(deepest, depth)
+      }
+      #expect((30...32).contains(deepest), "\(schema)")
+      #expect(constraint.accepts(writer.document.value))
+    }
+  }
+
+  @Test(arguments: [
+    #"{"type":"array","items":{"enum":[1]},"minItems":65536}"#,
+    #"{"type":"array","minItems":90,"items":{"type":"array","minItems":90,"items":{"type":"boolean"}}}"#,
+    #"{"type":"array","minItems":60000,"items":{"type":"array","minItems":60000,"items":{"type":"array","minItems":60000,"items":{"type":"boolean"}}}}"#,
+  ])
+  func anAnswerThatCannotBeSmallIsRefused(schema: String) throws {
+    let constraint = try JSONSchema(JSON.parse(Array(schema.utf8))).constraint
+    do {
+      _ = try JSONWriter(constraint, source: Self.tokenizer.vocabulary.source("pump"), vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end)
+      Issue.record("written")
+    } catch { #expect(error.code == .unsupported && error.expected?.contains("4096 values") == true) }
+  }
+
   @Test func confidenceIsTheProductOfTheOpenDecisions() throws {
     var constraint = Constraint(nodes: [.literals([.null])], root: 0)
     var object = Constraint.ObjectRule()

@@ -42,7 +42,7 @@ import Decoding
     let ids = (0..<TokenID(tokenizer.count)).filter { !tokenizer.bytes($0).isEmpty && tokenizer.token(tokenizer.bytes($0)) == $0 }
     // Little room for masks, so that some are given up and made again.
     let masks = TokenMasks(tokenizer, capacity: 1 << 18)
-    var random = Random(31)
+    var random = SeededGenerator(state: 31)
     var compared = 0
     for (value, name) in try Self.values() {
       for round in 0..<(tokenizer.count > 10_000 ? 2 : 12) {
@@ -101,7 +101,7 @@ import Decoding
   }
 
   @Test func masksAreSetsOfTokens() {
-    var random = Random(37)
+    var random = SeededGenerator(state: 37)
     for count in [0, 1, 5, 63, 300, 1000] {
       let tokens = Array((0..<TokenID(1000)).shuffled(using: &random).prefix(count))
       let mask = TokenMask(tokens, of: 1000)

@@ -211,4 +211,22 @@ import Testing
     #expect(error.code == .deadline)
     #expect(try outcomes[1].map(text) == expected)
   }
+
+  /// One label needs no pass. Who waits for the next job inside `take` must have its answer before.
+  @Test func aJobThatNeedsNoPassIsAnsweredBeforeTheNextIsAskedFor() throws {
+    let engine = try engine()
+    let jobs = [
+      Job(input: "x", work: .classify([Job.Label("only")])), Job(input: String(repeating: "overlong ", count: 600), work: .extract([Job.Field("a")])),
+      Job(input: "x", work: .classify([Job.Label("only")])),
+    ]
+    var events: [String] = []
+    var next = 0
+    engine.serve(control: RunControl()) { _ in
+      events.append("take")
+      guard next < jobs.count else { return nil }
+      defer { next += 1 }
+      return (next, jobs[next])
+    } finish: { ticket, _ in events.append("\(ticket)") }
+    #expect(events == ["take", "0", "take", "1", "take", "2", "take"])
+  }
 }

@@ -38,3 +38,21 @@ public protocol BranchScorer {
   /// - Parameter sequence: the child that holds the ask's `feed`.
   mutating func answer(_ ask: BranchAsk, _ logits: [Float], in sequence: Inference.Sequence)
 }
+
+/// Asks that wait, the next ones last: what is under a branch is finished, and its memory let go, before the next branch begins.
+struct WaitingAsks {
+  private var asks: [BranchAsk] = []
+
+  var isEmpty: Bool { asks.isEmpty }
+
+  mutating func append(_ ask: BranchAsk) { asks.append(ask) }
+
+  /// The next ones, at most `most`, in their order.
+  mutating func next(_ most: Int) -> [BranchAsk] {
+    let next = Array(asks.suffix(most).reversed())
+    asks.removeLast(next.count)
+    return next
+  }
+
+  mutating func putBack(_ asks: [BranchAsk]) { self.asks += asks.reversed() }
+}

@@ -8,13 +8,11 @@ import Tokenizer
 /// A label's probability is the product, over the places where labels part, of the probability of its branch among the branches there. So scores
 /// sum to 1 by construction, a long label does not pay for its length, and what can be continued in one way only costs nothing.
 ///
-/// The scorer does not run the model: it asks for decisions (`next`) and is told their logits (`answer`). The first is taken at the end of the prompt and `opening`; all others
-/// stand in child sequences, and those that are waiting may run in one batch.
+/// The first decision is taken at the end of the prompt and `opening`; all others stand in child sequences.
 public struct LabelScorer: BranchScorer {
   private let trie: LabelTrie
   private var logProbabilities: [Double]
-  /// The next ones last: what is under a branch is finished, and its memory let go, before the next branch begins.
-  private var waiting: [BranchAsk] = []
+  private var waiting = WaitingAsks()
 
   public init(_ trie: LabelTrie) {
     self.trie = trie
@@ -30,21 +28,9 @@ public struct LabelScorer: BranchScorer {
 
   public var isDone: Bool { waiting.isEmpty }
 
-  /// Takes the first decision.
-  /// - Parameter sequence: holds the prompt and `opening`.
   public mutating func begin(_ logits: [Float], behind sequence: Inference.Sequence) { decide(0, logits, 0, behind: sequence) }
-
-  /// Decisions to run next, at most `most`; each in a child of its parent.
-  public mutating func next(_ most: Int) -> [BranchAsk] {
-    let asks = Array(waiting.suffix(most).reversed())
-    waiting.removeLast(asks.count)
-    return asks
-  }
-
-  /// Takes asks back that could not run now.
-  public mutating func putBack(_ asks: [BranchAsk]) { waiting += asks.reversed() }
-
-  /// - Parameter sequence: the child that holds the ask's `feed`.
+  public mutating func next(_ most: Int) -> [BranchAsk] { waiting.next(most) }
+  public mutating func putBack(_ asks: [BranchAsk]) { waiting.putBack(asks) }
   public mutating func answer(_ ask: BranchAsk, _ logits: [Float], in sequence: Inference.Sequence) {
     decide(ask.node, logits, ask.logProbability, behind: sequence)
   }

@@ -7,8 +7,7 @@ public struct QuestionScorer: BranchScorer {
   private let questions: [[TokenID]]
   private let yes: TokenID
   private let no: TokenID
-  /// The next ones last.
-  private var waiting: [BranchAsk] = []
+  private var waiting = WaitingAsks()
   private var hasBegun = false
   public private(set) var scores: [Float]
 
@@ -27,16 +26,11 @@ public struct QuestionScorer: BranchScorer {
 
   public mutating func begin(_ logits: [Float], behind sequence: Inference.Sequence) {
     hasBegun = true
-    waiting = questions.indices.reversed().map { BranchAsk(node: $0, logProbability: 0, parent: sequence, feed: questions[$0], candidates: [yes, no]) }
+    waiting.putBack(questions.indices.map { BranchAsk(node: $0, logProbability: 0, parent: sequence, feed: questions[$0], candidates: [yes, no]) })
   }
 
-  public mutating func next(_ most: Int) -> [BranchAsk] {
-    let asks = Array(waiting.suffix(most).reversed())
-    waiting.removeLast(asks.count)
-    return asks
-  }
-
-  public mutating func putBack(_ asks: [BranchAsk]) { waiting += asks.reversed() }
+  public mutating func next(_ most: Int) -> [BranchAsk] { waiting.next(most) }
+  public mutating func putBack(_ asks: [BranchAsk]) { waiting.putBack(asks) }
 
   public mutating func answer(_ ask: BranchAsk, _ logits: [Float], in sequence: Inference.Sequence) {
     scores[ask.node] = Float(exp(Choice.logProbabilities(logits)[0]))

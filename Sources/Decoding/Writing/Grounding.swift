@@ -8,8 +8,22 @@ struct Grounding {
   private(set) var places: [[CopySource.Occurrence]]
   /// Values that the model writes itself, by node.
   private(set) var free: [Constraint.NodeID: FreeValue] = [:]
-  /// How many nodes deep the shallowest value of a node is; nil for a node that the text has no value for.
-  private(set) var rank: [Int?]
+  /// What the shallowest value of a node takes; nil for a node that the text has no value for.
+  private(set) var least: [Least?]
+
+  struct Least {
+    /// Nodes inside each other.
+    var rank: Int
+    /// Arrays and objects inside each other, the value's own among them.
+    var depth: Int
+    /// Single values, and empty arrays and objects.
+    var values: Int
+  }
+
+  /// Arrays and objects that may stand inside each other, as in the payload of a job.
+  static let mostDepth = 32
+  /// Single values that the shortest answer may have.
+  static let mostValues = 4_096
 
   /// - Throws: `unsupported` when a free value cannot be written as its rule demands.
   init(_ constraint: Constraint, _ source: CopySource, _ vocabulary: WriterVocabulary) throws(SternaError) {
@@ -25,34 +39,51 @@ struct Grounding {
       }
     }
     for (index, node) in constraint.nodes.enumerated() { free[index] = try vocabulary.freeValue(node) }
-    rank = [Int?](repeating: nil, count: constraint.nodes.count)
+    least = [Least?](repeating: nil, count: constraint.nodes.count)
     // A node has a value when those below it have; so from the leaves up, until nothing changes.
     var round = 0
     var hasChanged = true
     while hasChanged {
-      hasChanged = false
-      for node in constraint.nodes.indices where rank[node] == nil && hasValue(node, below: round) {
-        rank[node] = round
-        hasChanged = true
+      var found: [(node: Constraint.NodeID, least: Least)] = []
+      for node in constraint.nodes.indices where least[node] == nil {
+        if let (depth, values) = least(of: node) { found.append((node, Least(rank: round, depth: depth, values: values))) }
       }
+      for (node, least) in found { self.least[node] = least }
+      hasChanged = !found.isEmpty
       round += 1
     }
   }
 
-  func isViable(_ node: Constraint.NodeID) -> Bool { rank[node] != nil }
+  func isViable(_ node: Constraint.NodeID) -> Bool { least[node] != nil }
 
-  private func hasValue(_ node: Constraint.NodeID, below round: Int) -> Bool {
-    func has(_ node: Constraint.NodeID) -> Bool { rank[node].map { $0 < round } ?? false }
+  /// From those of the nodes below that are known; nil when too few are.
+  private func least(of node: Constraint.NodeID) -> (depth: Int, values: Int)? {
+    /// Of values beside each other; the number stops growing where nobody writes so many.
+    func together(_ parts: some Swift.Sequence<(node: Constraint.NodeID, times: Int)>) -> (depth: Int, values: Int)? {
+      var (depth, values) = (0, 0)
+      for (node, times) in parts where times > 0 {
+        guard let part = least[node] else { return nil }
+        depth = max(depth, part.depth)
+        values = min(values + part.values * min(times, Self.mostValues + 1), Self.mostValues + 1)
+      }
+      return (depth + 1, max(1, values))
+    }
     switch constraint.nodes[node] {
-    case .literals(let values): return !values.isEmpty
-    case .string(let rule): return rule.source == .free || !places[node].isEmpty
-    case .number(let rule): return rule.source == .free || !places[node].isEmpty
+    case .literals(let values): return values.isEmpty ? nil : (0, 1)
+    case .string(let rule): return rule.source == .free || !places[node].isEmpty ? (0, 1) : nil
+    case .number(let rule): return rule.source == .free || !places[node].isEmpty ? (0, 1) : nil
     case .array(let rule):
-      guard (0..<rule.minCount).allSatisfy({ index in rule.node(at: index).map(has) ?? false }) else { return false }
-      guard rule.isUnique, let items = rule.items, rule.minCount > rule.prefix.count + 1 else { return true }
-      return distinctValues(items, atMost: rule.minCount) >= rule.minCount
-    case .object(let rule): return rule.properties.allSatisfy { !$0.isRequired || has($0.node) }
-    case .anyOf(let nodes): return nodes.contains(where: has)
+      let count = min(rule.minCount, rule.maxCount ?? .max)
+      var parts = rule.prefix.prefix(count).map { (node: $0, times: 1) }
+      if count > rule.prefix.count {
+        guard let items = rule.items else { return nil }
+        parts.append((items, count - rule.prefix.count))
+        if rule.isUnique, count > rule.prefix.count + 1, least[items] != nil, distinctValues(items, atMost: count) < count { return nil }
+      }
+      return rule.minCount > count ? nil : together(parts)
+    case .object(let rule): return together(rule.properties.lazy.filter(\.isRequired).map { ($0.node, 1) })
+    case .anyOf(let nodes):
+      return nodes.compactMap { least[$0] }.min { ($0.depth, $0.values) < ($1.depth, $1.values) }.map { ($0.depth, $0.values) }
     }
   }
 

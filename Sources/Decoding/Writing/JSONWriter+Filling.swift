@@ -21,7 +21,7 @@ extension JSONWriter {
       case .free(let content):
         notes = Notes(.leaf(content.shortest, nil), behind: notes)
         rest = here.next
-      case .value(let node, let excluded): rest = shortest(node, excluded, here.next)
+      case .value(let node, let excluded): rest = shortest(node, excluded, notes, here.next)
       case .members: rest = alternatives(here, notes).last
       case .elements:
         let ways = alternatives(here, notes)
@@ -73,7 +73,7 @@ extension JSONWriter {
           rest = here.next
         case .value(let node, let excluded):
           if case .anyOf(let nodes) = grounding.constraint.nodes[node] {
-            for node in nodes.sorted(by: { (grounding.rank[$0] ?? .max) < (grounding.rank[$1] ?? .max) }) {
+            for node in nodes.sorted(by: { (grounding.least[$0]?.rank ?? .max) < (grounding.least[$1]?.rank ?? .max) }) {
               if let complete = complete(Rest(.value(node, excluded: excluded), here.next), notes, depth + 1) { return complete }
             }
             return nil
@@ -104,18 +104,18 @@ extension JSONWriter {
   }
 
   /// The value with the fewest nodes below it; null before all others.
-  private func shortest(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, _ next: Rest?) -> Rest? {
+  private func shortest(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, _ notes: Notes?, _ next: Rest?) -> Rest? {
     switch grounding.constraint.nodes[node] {
     case .literals(let values):
       let allowed = values.filter { !excluded.contains($0.valueKey) }
       return Rest(.note(.leaf(allowed.contains(.null) ? .null : allowed.first ?? .null, nil)), next)
     case .anyOf(let nodes):
       let hasNull = nodes.first { if case .literals(let values) = grounding.constraint.nodes[$0] { values.contains(.null) && !excluded.contains(JSON.null.valueKey) } else { false } }
-      let viable = nodes.filter { !alternatives(Rest(.value($0, excluded: excluded), nil), nil).isEmpty }
-      guard let best = hasNull ?? viable.min(by: { (grounding.rank[$0] ?? .max) < (grounding.rank[$1] ?? .max) }) else { return Rest(.note(.leaf(.null, nil)), next) }
-      return hasNull == nil ? shortest(best, excluded, next) : Rest(.note(.leaf(.null, nil)), next)
+      let viable = nodes.filter { !alternatives(Rest(.value($0, excluded: excluded), nil), notes).isEmpty }
+      guard let best = hasNull ?? viable.min(by: { (grounding.least[$0]?.rank ?? .max) < (grounding.least[$1]?.rank ?? .max) }) else { return Rest(.note(.leaf(.null, nil)), next) }
+      return hasNull == nil ? shortest(best, excluded, notes, next) : Rest(.note(.leaf(.null, nil)), next)
     default:
-      return alternatives(Rest(.value(node, excluded: excluded), next), nil).first ?? Rest(.note(.leaf(.null, nil)), next)
+      return alternatives(Rest(.value(node, excluded: excluded), next), notes).first ?? Rest(.note(.leaf(.null, nil)), next)
     }
   }
 }
@@ -137,13 +137,13 @@ extension Grounding {
   var whatIsMissing: String? {
     var missing: [String] = []
     func visit(_ node: Constraint.NodeID, _ path: String, _ depth: Int) {
-      guard rank[node] == nil, depth < 16, missing.count < 4 else { return }
+      guard least[node] == nil, depth < 16, missing.count < 4 else { return }
       switch constraint.nodes[node] {
       case .object(let rule): for property in rule.properties where property.isRequired { visit(property.node, path.isEmpty ? property.name : path + "." + property.name, depth + 1) }
       case .array(let rule):
         for index in 0..<min(rule.minCount, 4) {
           guard let element = rule.node(at: index) else { continue }
-          if rank[element] != nil { missing.append("\(path): not enough different values") }
+          if least[element] != nil { missing.append("\(path): not enough different values") }
           visit(element, path + "[\(index)]", depth + 1)
         }
       case .anyOf(let nodes): for node in nodes { visit(node, path, depth + 1) }

@@ -41,15 +41,19 @@ extension JSONWriter {
   /// What may stand in place of a value, the members or the elements; nothing when the text has no value left.
   func alternatives(_ rest: Rest, _ notes: Notes?) -> [Rest] {
     switch rest.item {
-    case .value(let node, let excluded): values(node, excluded, isNullable: false, rest.next)
-    case .members(let node, let from, let isFirst): members(node, from, isFirst, rest.next)
+    case .value(let node, let excluded): values(node, excluded, depth: notes?.depth ?? 0, rest.next)
+    case .members(let node, let from, let isFirst): members(node, from, isFirst, notes, rest.next)
     case .elements(let node, let count): elements(node, count, notes, rest.next)
     case .text, .copy, .free, .note: []
     }
   }
 
-  private func values(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, isNullable: Bool, _ next: Rest?) -> [Rest] {
-    guard grounding.isViable(node) else { return [] }
+  /// Whether a value of a node has a place inside so many arrays and objects.
+  private func fits(_ node: Constraint.NodeID, depth: Int) -> Bool { grounding.least[node].map { depth + $0.depth <= Grounding.mostDepth } ?? false }
+
+  /// - Parameter depth: arrays and objects that are open.
+  private func values(_ node: Constraint.NodeID, _ excluded: Set<JSON.ValueKey>, isNullable: Bool = false, depth: Int, _ next: Rest?) -> [Rest] {
+    guard fits(node, depth: depth) else { return [] }
     switch grounding.constraint.nodes[node] {
     case .literals(let values):
       let allowed = excluded.isEmpty ? values : values.filter { !excluded.contains($0.valueKey) }
@@ -69,11 +73,11 @@ extension JSONWriter {
     case .array(let rule):
       let array = Rest(.text([UInt8(ascii: "[")]), Rest(.note(.open(isArray: true)), Rest(.elements(node, count: 0), next)))
       guard rule.allowsBareElement, rule.minCount <= 1, let element = rule.node(at: 0) else { return [array] }
-      return [array] + values(element, [], isNullable: isNullable, Rest(.note(.close), next)).map { Rest(.note(.open(isArray: true)), $0) }
+      return [array] + values(element, [], isNullable: isNullable, depth: depth + 1, Rest(.note(.close), next)).map { Rest(.note(.open(isArray: true)), $0) }
     case .object: return [Rest(.text([UInt8(ascii: "{")]), Rest(.note(.open(isArray: false)), Rest(.members(node, from: 0, isFirst: true), next)))]
     case .anyOf(let nodes):
       let hasNull = nodes.contains { if case .literals(let values) = grounding.constraint.nodes[$0] { values.contains(.null) } else { false } }
-      return nodes.flatMap { values($0, excluded, isNullable: isNullable || hasNull, next) }
+      return nodes.flatMap { values($0, excluded, isNullable: isNullable || hasNull, depth: depth, next) }
     }
   }
 
@@ -92,12 +96,12 @@ extension JSONWriter {
     return isQuoted ? Rest(.text([UInt8(ascii: "\"")]), inside) : inside
   }
 
-  private func members(_ node: Constraint.NodeID, _ from: Int, _ isFirst: Bool, _ next: Rest?) -> [Rest] {
+  private func members(_ node: Constraint.NodeID, _ from: Int, _ isFirst: Bool, _ notes: Notes?, _ next: Rest?) -> [Rest] {
     guard case .object(let rule) = grounding.constraint.nodes[node] else { return [] }
     var ways: [Rest] = []
     for index in from..<max(from, rule.properties.count) {
       let property = rule.properties[index]
-      guard grounding.isViable(property.node) else { continue }
+      guard fits(property.node, depth: notes?.depth ?? 0) else { continue }
       let key = Array(((isFirst ? "" : ",") + JSON.string(property.spoken).compact + ":").utf8)
       ways.append(
         Rest(.text(key), Rest(.note(.key(property.name)), Rest(.value(property.node, excluded: []), Rest(.members(node, from: index + 1, isFirst: false), next)))))
@@ -117,7 +121,7 @@ extension JSONWriter {
       if excluded.count < elements.count { return [] }
     }
     var ways: [Rest] = []
-    if let element = rule.node(at: count), !values(element, excluded, isNullable: false, nil).isEmpty {
+    if let element = rule.node(at: count), !values(element, excluded, depth: notes?.depth ?? 0, nil).isEmpty {
       let value = Rest(.value(element, excluded: excluded), Rest(.elements(node, count: count + 1), next))
       ways.append(count == 0 ? value : Rest(.text([UInt8(ascii: ",")]), value))
     }

@@ -47,7 +47,7 @@ public struct JSONWriter {
   let vocabulary: WriterVocabulary
   private var maxTokens = Int.max
   /// Ends a text that has no end of its own, such as a bare number.
-  private let end: TokenID
+  let end: TokenID
   /// All ways in which what was written so far can be meant; mostly one.
   private var threads: [Thread]
   /// Chosen or forced, and not fed yet.
@@ -100,10 +100,16 @@ public struct JSONWriter {
     self.vocabulary = vocabulary
     self.end = end
     self.draftLength = draftLength
-    guard grounding.isViable(constraint.root) else {
+    guard let least = grounding.least[constraint.root] else {
       throw SternaError(
         .noValidOutput, "the text contains no values that this schema allows", found: grounding.whatIsMissing,
         remedy: "allow null for what a text may not contain, or leave it out of `required`")
+    }
+    guard least.depth <= Grounding.mostDepth, least.values <= Grounding.mostValues else {
+      throw SternaError(
+        .unsupported, "the shortest answer that the schema allows is too large",
+        expected: "at most \(Grounding.mostValues) values, \(Grounding.mostDepth) arrays and objects inside each other",
+        found: least.depth > Grounding.mostDepth ? "\(least.depth) inside each other" : "more values")
     }
     threads = [Thread(rest: Rest(.value(constraint.root, excluded: []), nil))]
     settle()
@@ -209,13 +215,13 @@ public struct JSONWriter {
     pending = []
     var copied = 0
     defer { drafted = copied }
-    drafting: while draftLength > 0, let last = drafts.last, let token = prediction(last.threads, last.decision, copied: &copied) {
+    drafting: while draftLength > 0, let last = drafts.last, let token = prediction(last.threads, copied: &copied) {
       drafts[drafts.count - 1].predicted = token
       request.feed.append(token)
       var ahead = advance(last.threads, last.decision, token)
       while true {
         ahead = normalised(ahead)
-        guard let first = ahead.first, !ahead.contains(where: { $0.rest == nil }), first.rest != nil else { break drafting }
+        guard !ahead.isEmpty, !ahead.contains(where: { $0.rest == nil }) else { break drafting }
         let decision = self.decision(ahead)
         guard let token = decision.candidates.first, tokensFed + request.feed.count <= maxTokens else { break drafting }
         if decision.candidates.count > 1 {
@@ -234,7 +240,7 @@ public struct JSONWriter {
   }
 
   /// What is likely to be chosen: that there is a value, and that a copy goes on as the text does.
-  private func prediction(_ threads: [Thread], _ decision: Decision, copied: inout Int) -> TokenID? {
+  private func prediction(_ threads: [Thread], copied: inout Int) -> TokenID? {
     if threads.count == 1, let rest = threads[0].rest, case .copy(let value) = rest.item, threads[0].queue.isEmpty {
       guard value.copy.length > 0, copied < draftLength else { return nil }
       copied += 1
@@ -276,176 +282,4 @@ public struct JSONWriter {
 
   /// The value that the next decision is about.
   private static func value(of threads: [Thread]) -> Int { threads.map(\.value).min() ?? 0 }
-
-  // MARK: - Threads
-
-  /// Threads that begin with a token or the inside of a value; forced text becomes tokens.
-  private func normalised(_ threads: [Thread]) -> [Thread] {
-    guard threads.count > 1 else { return resolved(threads) }
-    // Of threads that go on alike the first counts, or a list of values that can be meant in two ways would double them with each element.
-    var seen: Set<Int> = []
-    return resolved(threads).filter { thread in
-      var hasher = Hasher()
-      hasher.combine(thread.queue)
-      hasher.combine(thread.run)
-      hasher.combine(thread.committed)
-      thread.rest?.hash(into: &hasher)
-      return seen.insert(hasher.finalize()).inserted
-    }
-  }
-
-  private func resolved(_ threads: [Thread]) -> [Thread] {
-    threads.flatMap { thread -> [Thread] in
-      guard thread.queue.isEmpty, let rest = thread.rest else { return [thread] }
-      switch rest.item {
-      case .copy: return [thread]
-      case .free(let content):
-        // A string ends with its own quote.
-        guard content.isString, let value = content.closed else { return [thread] }
-        return resolved([Thread(rest: rest.next, notes: Notes(.leaf(value, nil), behind: thread.notes))])
-      default: return resolved(expanded(thread, depth: 0))
-      }
-    }
-  }
-
-  /// The ways in which a thread goes on, each with at least one token or at the end.
-  private func expanded(_ thread: Thread, depth: Int) -> [Thread] {
-    ways(thread.rest, text: thread.run, notes: thread.notes, choices: 1).flatMap { way -> [Thread] in
-      var next = Thread(rest: way.rest, notes: way.notes, base: thread.notes?.values ?? 0)
-      let isFixed: Bool
-      switch way.rest?.item {
-      case nil, .copy?, .free?: isFixed = true
-      default: isFixed = depth >= 8
-      }
-      if isFixed {
-        // A value begins here, or the text ends: nothing can grow together with these tokens.
-        next.queue = tokens(way.text, behind: thread)[...]
-        if way.text.isEmpty, way.rest == nil { next.queue = [end] }
-        return [next]
-      }
-      // What stands in front of a choice is certain as far as it is the same whatever comes.
-      var certain: [TokenID]?
-      for following in ways(way.rest, text: way.text, notes: way.notes, choices: 1) {
-        let tokens = tokens(following.text, behind: thread)
-        certain = certain.map { known in Array(zip(known, tokens).prefix { $0 == $1 }.map(\.0)) } ?? tokens
-      }
-      var bytes = committedBytes(thread)
-      var queue: [TokenID] = []
-      for token in certain ?? [] {
-        bytes += vocabulary.length(token)
-        if bytes > way.text.count { break }
-        queue.append(token)
-      }
-      next.run = way.text
-      next.committed = thread.committed + queue
-      next.queue = queue[...]
-      return queue.isEmpty ? expanded(next, depth: depth + 1) : [next]
-    }
-  }
-
-  private func committedBytes(_ thread: Thread) -> Int { thread.committed.reduce(0) { $0 + vocabulary.length($1) } }
-
-  /// The tokens of a forced text behind those of its beginning that are committed.
-  private func tokens(_ text: [UInt8], behind thread: Thread) -> [TokenID] {
-    let all = vocabulary.encode(text)
-    if all.starts(with: thread.committed) { return Array(all.dropFirst(thread.committed.count)) }
-    // The text grew together in another way than expected: the rest is encoded on its own.
-    return vocabulary.encode(Array(text.dropFirst(committedBytes(thread))))
-  }
-
-  private func decision(_ threads: [Thread]) -> Decision {
-    var decision = Decision(candidates: [], exits: [], crossings: [])
-    for thread in threads {
-      var exits: [Thread] = []
-      var crossings: [(token: TokenID, thread: Thread)] = []
-      if let first = thread.queue.first {
-        decision.candidates.append(first)
-      } else if let rest = thread.rest, case .copy(let value) = rest.item {
-        decision.candidates += value.copy.permitted(in: grounding.source)
-        if let (found, span) = value.closed(in: grounding.source) {
-          exits = normalised([leaving(value, found, span, thread, rest)])
-          decision.candidates += exits.compactMap(\.queue.first)
-        }
-        crossings = self.crossings(value, thread, rest)
-        decision.candidates += crossings.map(\.token)
-      } else if let rest = thread.rest, case .free(let content) = rest.item {
-        decision.candidates += content.excluded.isEmpty ? vocabulary.permitted(content) : vocabulary.permitted(content).filter { content.mayGoOn(vocabulary.bytes($0)) }
-        if let found = content.closed {
-          exits = normalised([Thread(rest: rest.next, notes: Notes(.leaf(found, nil), behind: thread.notes))])
-          decision.candidates += exits.compactMap(\.queue.first)
-        }
-      }
-      decision.exits.append(exits)
-      decision.crossings.append(crossings)
-    }
-    if decision.candidates.count > 1 {
-      decision.candidates.sort()
-      var unique: [TokenID] = []
-      unique.reserveCapacity(decision.candidates.count)
-      for token in decision.candidates where token != unique.last { unique.append(token) }
-      decision.candidates = unique
-    }
-    return decision
-  }
-
-  /// The thread behind the end of a copied value.
-  private func leaving(_ value: CopiedValue, _ found: JSON, _ span: CopiedSpan, _ thread: Thread, _ rest: Rest) -> Thread {
-    Thread(rest: value.isQuoted ? Rest(.text([UInt8(ascii: "\"")]), rest.next) : rest.next, notes: Notes(.leaf(found, span), behind: thread.notes))
-  }
-
-  /// Tokens that hold the last bytes of a value and the beginning of what follows it, such as `.",`.
-  private func crossings(_ value: CopiedValue, _ thread: Thread, _ rest: Rest) -> [(token: TokenID, thread: Thread)] {
-    guard value.copy.length > 0, value.copy.occurrences.count <= Self.mostCrossed else { return [] }
-    var found: [(token: TokenID, thread: Thread)] = []
-    for (tail, ended) in value.copy.endings(in: grounding.source) {
-      var value = value
-      value.copy = ended
-      guard let (json, span) = value.closed(in: grounding.source) else { continue }
-      let leaving = leaving(value, json, span, thread, rest)
-      for way in ways(leaving.rest, text: [], notes: leaving.notes, choices: 1) {
-        for (token, taken) in grounding.source.tokens(tail, then: way.text) {
-          found.append((token, Thread(rest: Rest(.text(Array(way.text[taken...])), way.rest), notes: way.notes)))
-        }
-      }
-    }
-    return found
-  }
-  private static let mostCrossed = 8
-
-  private func advance(_ threads: [Thread], _ decision: Decision, _ token: TokenID) -> [Thread] {
-    var next: [Thread] = []
-    for (index, thread) in threads.enumerated() {
-      if let first = thread.queue.first {
-        guard first == token else { continue }
-        var thread = thread
-        thread.queue.removeFirst()
-        next.append(thread)
-      } else if let rest = thread.rest, case .copy(var value) = rest.item {
-        value.copy.append(token, in: grounding.source)
-        if !value.copy.occurrences.isEmpty {
-          var thread = thread
-          thread.rest = Rest(.copy(value), rest.next)
-          next.append(thread)
-        }
-        for exit in decision.exits[index] where exit.queue.first == token {
-          var exit = exit
-          exit.queue.removeFirst()
-          next.append(exit)
-        }
-        for crossing in decision.crossings[index] where crossing.token == token { next.append(crossing.thread) }
-      } else if let rest = thread.rest, case .free(let content) = rest.item {
-        if let content = content.appending(vocabulary.bytes(token)) {
-          var thread = thread
-          thread.rest = Rest(.free(content), rest.next)
-          next.append(thread)
-        }
-        for exit in decision.exits[index] where exit.queue.first == token {
-          var exit = exit
-          exit.queue.removeFirst()
-          next.append(exit)
-        }
-      }
-    }
-    return next
-  }
 }

@@ -114,16 +114,17 @@ public final class JobEngine: JobRunner {
 
   public func serve(control: RunControl, take: (_ underWay: Int) -> (ticket: Int, job: Job)?, finish: (_ ticket: Int, Outcome) -> Void) {
     let batch = JobBatch(self)
+    func deliver() { for done in batch.takeFinished() { finish(done.ticket, done.outcome) } }
     while true {
-      while let next = take(batch.count) { batch.add(next.job, ticket: next.ticket) }
-      if let isOverdue = control.isOverdue { batch.drop(isOverdue) }
-      if batch.count > 0, control.shouldStop?() == true { batch.cancel() } else if batch.pass() { control.progress?() }
-      for done in batch.takeFinished() { finish(done.ticket, done.outcome) }
-      if batch.count == 0 {
-        // One more look, since nobody waits for an empty batch.
-        guard let next = take(0) else { return }
+      while let next = take(batch.count) {
         batch.add(next.job, ticket: next.ticket)
+        // Some are over before any pass; the next `take` may wait long for another job.
+        deliver()
       }
+      guard batch.count > 0 else { return }
+      if let isOverdue = control.isOverdue { batch.drop(isOverdue) }
+      if control.shouldStop?() == true { batch.cancel() } else if batch.pass() { control.progress?() }
+      deliver()
     }
   }
 }
