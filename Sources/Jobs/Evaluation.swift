@@ -57,10 +57,11 @@ public enum Evaluation {
     _ rows: [EvaluationRow], fields: [String: [String]], with runner: some JobRunner, progress: (Int, ExtractionReport) -> Void = { _, _ in }
   ) -> ExtractionReport {
     var report = ExtractionReport()
-    let start = ContinuousClock.now
-    for (done, row) in rows.enumerated() {
-      guard let names = fields[row.label], !names.isEmpty else { continue }
-      let outcome = runner.run(Job(input: row.text, work: .extract(names.map { Job.Field($0) })))
+    let asked = rows.filter { fields[$0.label]?.isEmpty == false }
+    report.seconds = run(asked, with: runner) { row in
+      Job(input: row.text, work: .extract((fields[row.label] ?? []).map { Job.Field($0) }))
+    } finish: { index, outcome, done in
+      let row = asked[index]
       report.rows += 1
       if outcome.truncated { report.truncated += 1 }
       var given: [String: String] = [:]
@@ -72,7 +73,7 @@ public enum Evaluation {
       var expected: [String: String] = [:]
       for span in row.spans.sorted(by: { $0.start < $1.start }) where expected[span.field] == nil { expected[span.field] = span.text }
       var isRight = true
-      for name in names {
+      for name in fields[row.label] ?? [] {
         var counts = Counts()
         switch (expected[name], given[name]) {
         case (nil, nil): continue
@@ -86,8 +87,7 @@ public enum Evaluation {
         report.perField[name, default: Counts()].add(counts)
       }
       if isRight { report.rowsRight += 1 }
-      report.seconds = seconds(since: start)
-      progress(done + 1, report)
+      progress(done, report)
     }
     return report
   }

@@ -41,12 +41,14 @@ extension Job {
 
     // MARK: Compiling
 
-    /// What a schema in a message may cost: a thousandth of what one on the command line may, for the agent compiles it between two messages.
+    /// What a schema in a message may cost, less than one on the command line: the agent compiles it between two messages, in a second at most.
     private static let limits = {
       var limits = JSONSchema.Limits()
       limits.subschemas = 1_000
       limits.steps = 20_000
       limits.nodes = 4_000
+      limits.patterns = 32
+      limits.states = 20_000
       return limits
     }()
 

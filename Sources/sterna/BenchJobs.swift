@@ -40,9 +40,11 @@ struct BenchJobs: ParsableCommand {
 
   func run() throws {
     let packed = try source.open()
-    let folder = try makeFolder()
-    defer { removeFolder(folder) }
-    try Interruption.noticed { isAsked in try measure(packed, folder, RunControl(shouldStop: isAsked)) }
+    try Interruption.noticed { isAsked in
+      let folder = try makeFolder()
+      defer { removeFolder(folder) }
+      try measure(packed, folder, RunControl(shouldStop: isAsked))
+    }
   }
 
   /// - Parameter folder: for the files of task prompts.
