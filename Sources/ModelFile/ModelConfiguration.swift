@@ -23,7 +23,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     case yarn(factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float, truncate: Bool)
   }
 
-  /// "bitnet", "llama" or "qwen3"; what decides which tensors there must be.
+  /// One of `architectures`; with what is below it decides which tensors there must be.
   public var architecture: String
   /// For people: the folder's name or what the file says.
   public var name: String
@@ -48,6 +48,16 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var hasSubNorms: Bool
   /// RMS norms over each query and key head before it is rotated.
   public var hasHeadNorms: Bool
+  /// A bias behind the query, key and value projections.
+  public var hasProjectionBias: Bool
+  /// Values of each head that are rotated: its first, or its last with latent attention.
+  public var ropeSize: Int
+  /// Multiplies attention scores, besides 1 / sqrt(headSize).
+  public var scoreFactor: Float
+  /// Not nil where keys and values of all heads come from one vector a token.
+  public var latent: LatentAttention?
+  /// Not nil where some blocks have experts.
+  public var experts: Experts?
   /// Activations are quantised by groups of 128 values, not by token: for models that were trained with float activations.
   public var groupsActivations: Bool
   /// The head is the embedding.
@@ -58,7 +68,8 @@ public struct ModelConfiguration: Sendable, Equatable {
   public init(
     architecture: String, name: String, vocabularySize: Int, hiddenSize: Int, blockCount: Int, queryHeads: Int, kvHeads: Int, headSize: Int,
     feedForwardSize: Int, contextLength: Int, normEpsilon: Float, linearNormEpsilon: Float? = nil, activation: Activation, ropeTheta: Float,
-    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, hasHeadNorms: Bool = false, groupsActivations: Bool = false, tiedHead: Bool, beginOfText: Int32? = nil, endOfText: [Int32] = []
+    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, hasHeadNorms: Bool = false, hasProjectionBias: Bool = false, ropeSize: Int? = nil, scoreFactor: Float = 1,
+    latent: LatentAttention? = nil, experts: Experts? = nil, groupsActivations: Bool = false, tiedHead: Bool, beginOfText: Int32? = nil, endOfText: [Int32] = []
   ) {
     self.architecture = architecture
     self.name = name
@@ -77,21 +88,28 @@ public struct ModelConfiguration: Sendable, Equatable {
     self.ropeScaling = ropeScaling
     self.hasSubNorms = hasSubNorms
     self.hasHeadNorms = hasHeadNorms
+    self.hasProjectionBias = hasProjectionBias
+    self.ropeSize = ropeSize ?? headSize
+    self.scoreFactor = scoreFactor
+    self.latent = latent
+    self.experts = experts
     self.groupsActivations = groupsActivations
     self.tiedHead = tiedHead
     self.beginOfText = beginOfText
     self.endOfText = endOfText
   }
 
-  /// Width of all query heads together: the rows of the query projection, the columns of the output projection.
+  /// Width of all query heads together: the rows of the query projection.
   public var querySize: Int { queryHeads * headSize }
+  /// Width of what all heads gather: the columns of the output projection.
+  public var attentionSize: Int { queryHeads * (latent?.valueSize ?? headSize) }
   /// Width of all key (or value) heads together.
   public var kvSize: Int { kvHeads * headSize }
 }
 
 extension ModelConfiguration {
   /// What `architecture` may be.
-  static let architectures = ["bitnet", "llama", "qwen3"]
+  static let architectures = ["bitnet", "llama", "qwen3", "mixtral", "qwen2moe", "qwen3moe", "glm4moe", "deepseek2"]
 
   /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
   public enum Limits {
@@ -103,6 +121,9 @@ extension ModelConfiguration {
     public static let headSize = 2...1024
     public static let feedForward = 1...1 << 18
     public static let context = 1...10_000_000
+    public static let experts = 1...4096
+    /// Experts a token.
+    public static let chosen = 64
   }
 
   /// Checks every number against the limits and against each other.
@@ -152,6 +173,8 @@ extension ModelConfiguration {
       try within(slow, 1e-3...1e6, "rope beta slow")
       try within(attention, 1e-3...1e3, "rope attention factor")
     }
+    try validateAttention()
+    try validateExperts()
     for id in endOfText + [beginOfText].compactMap({ $0 }) where id < 0 || Int(id) >= vocabularySize {
       throw SternaError(.badField, "is not a token of the vocabulary", at: "begin or end of text", expected: "0 to \(vocabularySize - 1)", found: "\(id)")
     }
