@@ -11,14 +11,17 @@ package struct WaitingJob: Equatable {
   package var arrived: Int
   /// Milliseconds since boot at which its answer is of no use any more.
   package var deadline: Int?
+  /// Nil for nearly all jobs. Else the agent died while it was at the engine, and this often while it was there alone.
+  package var deaths: Int?
 
-  package init(sequence: Int, priority: Int, bytes: Int, source: String, arrived: Int, deadline: Int?) {
+  package init(sequence: Int, priority: Int, bytes: Int, source: String, arrived: Int, deadline: Int?, deaths: Int? = nil) {
     self.sequence = sequence
     self.priority = priority
     self.bytes = bytes
     self.source = source
     self.arrived = arrived
     self.deadline = deadline
+    self.deaths = deaths
   }
 }
 
@@ -102,6 +105,8 @@ package struct JobQueue {
     return remove(next.item)
   }
 
+  package func hasOverdue(_ now: Int) -> Bool { deadlines.first.map { $0.key.time <= now } ?? false }
+
   /// Puts a line at the end of the round.
   private mutating func stand(_ line: Line) {
     lastTurn += 1
@@ -109,7 +114,7 @@ package struct JobQueue {
   }
 
   @discardableResult
-  private mutating func remove(_ sequence: Int) -> WaitingJob? {
+  package mutating func remove(_ sequence: Int) -> WaitingJob? {
     guard let job = jobs.removeValue(forKey: sequence) else { return nil }
     bytes -= job.bytes
     deadlines.remove(sequence)

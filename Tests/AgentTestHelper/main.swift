@@ -4,7 +4,7 @@ import Glibc
 import Jobs
 
 // An agent in a process of its own, for tests that kill it. Usage: agent-test-helper CONFIG GATE
-// Its engine answers as soon as the file GATE exists, with the first label and a score of one.
+// Its engine answers as soon as the file GATE exists, with the first label and a score of one. It dies of the text "deadly", and writes the ids of jobs into GATE.runs as it begins them.
 
 final class GatedEngine: JobRunner {
   let model = ModelIdentity(name: "gated", sha256: String(repeating: "0", count: 64))
@@ -13,10 +13,15 @@ final class GatedEngine: JobRunner {
   init(gate: String) { self.gate = gate }
 
   func run(_ job: Job, control: RunControl) -> Outcome {
+    let file = open(gate + ".runs", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    let line = Array("\(job.id ?? "-")\n".utf8)
+    _ = write(file, line, line.count)
+    close(file)
     while access(gate, F_OK) != 0 {
       if control.shouldStop?() == true { return Outcome(.failure(SternaError(.cancelled, "stopped"))) }
       usleep(5000)
     }
+    if job.input == "deadly" { kill(getpid(), SIGKILL) }
     guard case .classify(let labels) = job.work else { return Outcome(.failure(SternaError(.unsupported, "only classify"))) }
     return Outcome(.success(.classification(.init(scores: labels.map { ($0.name, $0.name == labels[0].name ? 1 : 0) }, best: 0))))
   }

@@ -7,20 +7,23 @@ import Glibc
 /// One SQLite table in arrival order: neighbours in time share pages, so a job costs few of them, and the oldest are found first when it
 /// is time to forget. Written with `synchronous=FULL`: what a transaction returned from survives a power cut. Used by the loop thread alone.
 final class Journal {
-  /// The layout below. Another number is refused, not guessed at.
-  static let version = 1
+  /// The layout below. Older ones are brought up to it; a newer number is refused, not guessed at.
+  static let version = 2
+  private static let applicationID = 0x5354_524E
 
   let path: String
-  private let database: Database
-  private let boot: Int
-  private var nextSequence: Int
+  let database: Database
+  let boot: Int
+  /// No number is ever given twice, neither after a rollback nor to the rows of a journal that takes the place of this one.
+  private(set) var nextSequence: Int
   /// Rows of finished jobs, for the bound on their number.
   private(set) var rememberedJobs: Int
 
   /// Opens the journal, or makes one.
   ///
-  /// - Throws: `badFile` when it is damaged, `unsupported` when another version wrote it, `io` when another process uses it.
-  init(path: String) throws(SternaError) {
+  /// - Parameter first: the lowest number for a new job; jobs of a journal that was here before may still be at the engine or on their way to the broker.
+  /// - Throws: `badFile` when it is damaged, `unsupported` when a newer version or another program wrote it, `io` when another process uses it.
+  init(path: String, numberingFrom first: Int = 1) throws(SternaError) {
     // Whoever owns the folder says how it is reached: for a dynamic user, systemd makes /var/lib/sterna a link to /var/lib/private/sterna. The file
     // itself must not be a link, and SQLite's NOFOLLOW refuses one anywhere in the path.
     let path = withRealFolder(path)
@@ -30,25 +33,36 @@ final class Journal {
     guard file >= 0 else {
       throw SternaError(.io, "the journal cannot be opened", at: path, remedy: "check journal.path and its permissions", cause: String(cString: strerror(errno)))
     }
-    fchmod(file, 0o600)
     close(file)
     database = try Database(path)
     // The lock is held for good: two agents on one journal would answer jobs twice, and there is no shared-memory file to write.
     try database.execute("PRAGMA locking_mode=EXCLUSIVE")
+    let found = try Self.check(database, path)
+    chmod(path, 0o600)
     guard try database.text("PRAGMA journal_mode=WAL") == "wal" else { throw SternaError(.io, "the file system cannot hold a journal", at: path) }
     try database.execute("PRAGMA synchronous=FULL; PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304; PRAGMA trusted_schema=OFF")
     guard try database.text("PRAGMA quick_check(1)") == "ok" else { throw SternaError(.badFile, "the journal is damaged", at: path) }
-    let found = try database.int("PRAGMA user_version") ?? 0
-    let tables = try database.int("SELECT count(*) FROM sqlite_schema") ?? 0
-    guard found == Self.version || (found == 0 && tables == 0) else {
-      throw SternaError(
-        .unsupported, "another version of Sterna wrote this journal", at: path, expected: "version \(Self.version)", found: "version \(found)",
-        remedy: "run that version until the journal is empty, or move the file away")
-    }
-    if found == 0 { try Self.create(database) }
+    if found == 0 { try Self.create(database) } else if found < 2 { try Self.migrateTo2(database) }
     boot = try Self.thisBoot(database)
-    nextSequence = (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1
+    nextSequence = max(first, (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1)
     rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state != 0") ?? 0
+  }
+
+  /// Reads which layout this is, before anything is written.
+  ///
+  /// - Returns: 0 for a new file.
+  private static func check(_ database: Database, _ path: String) throws(SternaError) -> Int {
+    let found = try database.int("PRAGMA user_version") ?? 0
+    if found == 0, try database.int("SELECT count(*) FROM sqlite_schema") == 0 { return 0 }
+    guard try database.int("PRAGMA application_id") == applicationID else {
+      throw SternaError(.unsupported, "this is a database of another program", at: path, remedy: "give the journal a path of its own: journal.path")
+    }
+    guard (1...version).contains(found) else {
+      throw SternaError(
+        .unsupported, "a newer version of Sterna wrote this journal", at: path, expected: "version \(version) or older", found: "version \(found)",
+        remedy: "go back to that version of Sterna, or let it finish the jobs (request/queue/drain) first; or move the file away, and the jobs in it are not answered")
+    }
+    return found
   }
 
   private static func create(_ database: Database) throws(SternaError) {
@@ -65,7 +79,7 @@ final class Journal {
           source TEXT,              -- topic that a task's message came from
           payload BLOB,             -- until the job is finished
           state INTEGER NOT NULL,   -- 0 accepted, 1 finished, 2 refused
-          attempt INTEGER NOT NULL,
+          attempt INTEGER NOT NULL,   -- how often it was given to the engine
           priority INTEGER NOT NULL,
           received INTEGER NOT NULL,  -- ms since 1970, as far as the clock can be trusted
           boot INTEGER NOT NULL,      -- of which `uptime` counts
@@ -77,12 +91,27 @@ final class Journal {
           finished INTEGER,
           status TEXT, code TEXT,
           result BLOB,                -- the payload as published: repeats are the same bytes
-          unsent INTEGER NOT NULL     -- 1 output, 2 response: not acknowledged by the broker yet
+          unsent INTEGER NOT NULL,    -- 1 output, 2 response: not acknowledged by the broker yet
+          running INTEGER NOT NULL DEFAULT 0,  -- 1 at the engine
+          deaths INTEGER              -- null: beyond suspicion; else it runs alone, and so often the agent died meanwhile
         );
         CREATE UNIQUE INDEX jobs_key ON jobs(key);
         CREATE TABLE boots(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
-        PRAGMA application_id=0x5354524E;
-        PRAGMA user_version=1;
+        PRAGMA application_id=\(applicationID);
+        PRAGMA user_version=\(version);
+        """)
+    }
+  }
+
+  /// Version 1 did not say which jobs were at the engine, and counted attempts from 1.
+  private static func migrateTo2(_ database: Database) throws(SternaError) {
+    try database.transaction { () throws(SternaError) in
+      try database.execute(
+        """
+        ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE jobs ADD COLUMN deaths INTEGER;
+        UPDATE jobs SET attempt=0 WHERE state=0;
+        PRAGMA user_version=2;
         """)
     }
   }
@@ -99,9 +128,9 @@ final class Journal {
 
   /// All of `body` or nothing of it, on stable storage when this returns.
   func transaction<Value>(_ body: () throws(SternaError) -> Value) throws(SternaError) -> Value {
-    let before = (nextSequence, rememberedJobs)
+    let before = rememberedJobs
     do { return try database.transaction(body) } catch {
-      (nextSequence, rememberedJobs) = before
+      rememberedJobs = before
       throw error
     }
   }
@@ -139,7 +168,8 @@ extension Journal {
     var task: String?
     var source: String?
     var payload: [UInt8]
-    var attempt = 1
+    /// How often it was given to the engine.
+    var attempt = 0
     var priority = 0
     var received: Int
     var uptime: Int
@@ -179,6 +209,11 @@ extension Journal {
     try insert(entry, state: 2, finished: finished)
   }
 
+  /// Writes an answer down whose job is not in this journal, because it took the place of a damaged one. Inside a transaction.
+  func adopt(_ entry: Entry, with finished: Finished) throws(SternaError) -> Int {
+    try insert(entry, state: 1, finished: finished)
+  }
+
   private func insert(_ entry: Entry, state: Int, finished: Finished?) throws(SternaError) -> Int {
     let sequence = nextSequence
     let unsent: Unsent = finished == nil ? [] : Self.targets(response: entry.response)
@@ -201,16 +236,16 @@ extension Journal {
 
   /// Writes the answer of an accepted job down; its payload is not needed any more. Inside a transaction.
   ///
-  /// - Returns: which messages are to be sent.
-  func finish(_ sequence: Int, with finished: Finished, at time: Int) throws(SternaError) -> Unsent {
+  /// - Returns: which messages are to be sent; nil when there is no such job, or it has its answer.
+  func finish(_ sequence: Int, with finished: Finished, at time: Int) throws(SternaError) -> Unsent? {
     let unsent = try database.statement(
       """
-      UPDATE jobs SET state=1, payload=NULL, finished=?, status=?, code=?, result=?, unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END
+      UPDATE jobs SET state=1, running=0, payload=NULL, finished=?, status=?, code=?, result=?, unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END
       WHERE seq=? AND state=0 RETURNING unsent
       """
     ).rows(.int(time), .text(finished.status), .init(finished.code), .blob(finished.result), .int(sequence)) { Unsent(rawValue: $0.int(0)) }
     rememberedJobs += unsent.count
-    return unsent.first ?? []
+    return unsent.first
   }
 
   /// A repeat of a job may want its answer somewhere else than the first time. Inside a transaction.
@@ -250,12 +285,12 @@ extension Journal {
   func waiting(source: (_ task: String?, _ kind: String, _ response: String?) -> String) throws(SternaError) -> [WaitingJob] {
     let now = (uptime: Clock.uptime, wall: Clock.wall)
     let boot = self.boot
-    return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received, task, kind, response FROM jobs WHERE state=0 ORDER BY seq").rows {
+    return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received, task, kind, response, deaths FROM jobs WHERE state=0 ORDER BY seq").rows {
       // After a reboot only the wall clock tells how old a job is; one that runs backwards makes it young, never dead.
       let arrived = $0.int(4) == boot ? $0.int(5) : now.uptime - max(0, now.wall - $0.int(6))
       return WaitingJob(
         sequence: $0.int(0), priority: $0.int(1), bytes: $0.int(2), source: source($0.text(7), $0.text(8) ?? "", $0.text(9)), arrived: arrived,
-        deadline: $0.optionalInt(3).map { ttl in arrived + ttl })
+        deadline: $0.optionalInt(3).map { ttl in arrived + ttl }, deaths: $0.optionalInt(10))
     }
   }
 
@@ -300,8 +335,8 @@ extension Journal {
   /// Opens the journal; a damaged one is renamed, never deleted, and a fresh one takes its place.
   ///
   /// - Returns: the journal, and what happened to the old one, if anything did.
-  static func openOrReplace(path: String) throws(SternaError) -> (journal: Journal, setAside: SternaError?) {
-    do { return (try Journal(path: path), nil) } catch {
+  static func openOrReplace(path: String, numberingFrom first: Int) throws(SternaError) -> (journal: Journal, setAside: SternaError?) {
+    do { return (try Journal(path: path, numberingFrom: first), nil) } catch {
       guard error.code == .badFile else { throw error }
       let aside = "\(path).damaged-\(Clock.wall / 1000)"
       for suffix in ["", "-wal", "-shm"] where access(path + suffix, F_OK) == 0 {
@@ -311,7 +346,7 @@ extension Journal {
       }
       var said = error
       said.remedy = "kept as \(aside); jobs in it are not answered, unless their senders send them again"
-      return (try Journal(path: path), said)
+      return (try Journal(path: path, numberingFrom: first), said)
     }
   }
 }

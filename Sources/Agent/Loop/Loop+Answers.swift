@@ -2,12 +2,12 @@ import Basics
 import Jobs
 import Logging
 
-// From an accepted job to a published answer: refusals, the engine's turn, the outbox.
+// From what the engine says to a published answer: refusals, answers, the outbox.
 
 extension Loop {
   func message(_ entry: Journal.Entry, meta: JSON? = nil) -> ResultMessage {
     ResultMessage(
-      id: entry.id, task: entry.task ?? entry.kind, agent: configuration.id, attempt: entry.attempt, receivedAt: Clock.text(entry.received),
+      id: entry.id, task: entry.task ?? entry.kind, agent: configuration.id, attempt: max(1, entry.attempt), receivedAt: Clock.text(entry.received),
       finishedAt: Clock.text(Clock.wall), meta: meta)
   }
 
@@ -52,8 +52,8 @@ extension Loop {
   }
 
   func finish(_ done: InferenceThread.Done) {
-    guard let job = running[done.sequence] else { return }
-    if case .failure(let error) = done.outcome.result, error.code == .expired { return answer(done.sequence, job.entry, error, job.meta) }
+    guard let job = running[done.sequence], !job.isAnswered else { return }
+    if case .failure(let error) = done.outcome.result, error.code == .expired { return answer(done.sequence, error) }
     var message = message(job.entry, meta: job.meta)
     message.model = model
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)
@@ -63,68 +63,12 @@ extension Loop {
       // Interrupted by our own end: it stays in the journal and runs after the next start.
       if error.code == .cancelled, case .stopping = phase { return }
       code = error.code.forClients.rawValue
-      counters.failed += 1
       logger.warning("a job failed: \(error.code.rawValue): \(error.message)", metadata: ["id": "\(job.entry.id)"])
     } else {
-      counters.done += 1
       logger.debug("answered in \(done.ended - done.started) ms", metadata: ["id": "\(job.entry.id)"])
     }
     counters.averageRun += (Double(done.ended - done.started) - counters.averageRun) / 8
-    finished.append((done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes)))
-  }
-
-  /// Hands jobs to the engine: those that run together and the next, so that it never waits for a transaction. The rest waits in the journal.
-  /// A job that is more urgent than one that runs need not wait for a place.
-  func feed(_ now: Int) {
-    guard case .running = phase, let journal, finished.count < 16 else { return }
-    while journalFailure == nil, running.count <= inference.width || waiting.isUrgent(over: running.values.lazy.map(\.priority)) && running.count <= inference.width + 4, let next = waiting.take() {
-      guard let (entry, job) = begin(next, journal) else { continue }
-      switch job {
-      case .success(let job):
-        if let deadline = next.deadline, deadline <= now {
-          answer(next.sequence, entry, .overdue(hasBegun: false), job.meta)
-        } else {
-          inference.give(.init(sequence: next.sequence, job: job, deadline: next.deadline))
-        }
-      case .failure(let error): answer(next.sequence, entry, error, nil)
-      }
-    }
-  }
-
-  /// Answers waiting jobs whose time to live has passed, wherever in the queue they are; a few in a turn, so that a crowd of them does not keep the engine waiting.
-  func dropOverdue(_ now: Int) {
-    guard case .running = phase, let journal else { return }
-    while journalFailure == nil, finished.count < 64, let next = waiting.takeOverdue(now) {
-      guard let (entry, job) = begin(next, journal) else { continue }
-      answer(next.sequence, entry, .overdue(hasBegun: false), (try? job.get())?.meta)
-    }
-  }
-
-  /// Takes a job over from the queue: from now on it is among the running. Nil when the journal does not give it.
-  private func begin(_ next: WaitingJob, _ journal: Journal) -> (entry: Journal.Entry, job: Result<Job, SternaError>)? {
-    var entry: Journal.Entry
-    let job: Result<Job, SternaError>
-    if let arrival = parsed.removeValue(forKey: next.sequence) {
-      (entry, job) = (arrival.entry, arrival.job)
-    } else {
-      do {
-        guard let stored = try journal.entry(next.sequence) else { return nil }
-        (entry, job) = (stored, intake.job(of: stored))
-      } catch {
-        failed(error)
-        return nil
-      }
-    }
-    entry.payload = []
-    running[next.sequence] = Running(entry: entry, meta: (try? job.get())?.meta, priority: next.priority)
-    return (entry, job)
-  }
-
-  /// An answer without the engine.
-  func answer(_ sequence: Int, _ entry: Journal.Entry, _ error: SternaError, _ meta: JSON?) {
-    counters.failed += 1
-    finished.append(
-      (sequence, .init(status: "error", code: error.code.forClients.rawValue, result: message(entry, meta: meta).failure(error).compactBytes)))
+    settle(done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes))
   }
 
   /// Publishes from the outbox, as much as the broker takes at a time. The library's own queue, which is lost in a crash, stays empty.

@@ -6,19 +6,26 @@ import Logging
 
 extension Loop {
   func openJournal() throws(SternaError) {
-    let (journal, setAside) = try Journal.openOrReplace(path: configuration.journal.path)
+    let (journal, setAside) = try Journal.openOrReplace(path: configuration.journal.path, numberingFrom: firstNumber)
     if let setAside {
       journalSetAside = setAside
       logger.error("\(setAside)")
     }
+    // Whoever opens it again because of an error has not died.
+    if !hasCountedDeaths {
+      let suspects = try journal.countDeaths()
+      hasCountedDeaths = true
+      if !suspects.isEmpty { logger.warning("the agent died while \(suspects.count) jobs were at the engine; they are tried again, each alone: \(suspects.joined(separator: ", "))") }
+    }
     waiting = JobQueue()
+    suspects = Suspects()
     parsed = [:]
-    for job in try journal.waiting(source: intake.source) where running[job.sequence] == nil { waiting.add(job) }
+    for job in try journal.waiting(source: intake.source) where running[job.sequence] == nil { queue(job) }
     let known = Set(inFlight.values.map(\.sequence))
     outbox = Fifo(outbox.filter { if case .transient = $0 { true } else { false } })
     for (sequence, targets) in try journal.unsent() where !known.contains(sequence) { enqueue(sequence, targets) }
     self.journal = journal
-    if waiting.count + outbox.count > 0 { logger.info("going on with \(waiting.count) jobs and \(outbox.count) results from before") }
+    if queued + outbox.count > 0 { logger.info("going on with \(queued) jobs and \(outbox.count) results from before") }
   }
 
   private func enqueue(_ sequence: Int, _ targets: Journal.Unsent) {
@@ -33,7 +40,10 @@ extension Loop {
       sayState()
     }
     // After an error of the disk nobody knows what is in SQLite's memory and what is not: start over from the file.
-    if error.code != .journalFull { journal = nil }
+    if error.code != .journalFull {
+      if let journal { firstNumber = journal.nextSequence }
+      journal = nil
+    }
   }
 
   func retryJournal(_ now: Int) {
@@ -48,6 +58,9 @@ extension Loop {
 
   /// What follows from a transaction, once it is on stable storage.
   struct Effects {
+    /// Taken over from the queue, and those of them that go to the engine.
+    var taken: [WaitingJob] = []
+    var begun: [InferenceThread.Work] = []
     var accepted: [(WaitingJob, Arrival)] = []
     var unsent: [(Int, Journal.Unsent)] = []
     var transient: [Session.Outgoing] = []
@@ -55,7 +68,7 @@ extension Loop {
     var repeated = 0
   }
 
-  /// Writes down what arrived and what is finished, in one transaction.
+  /// Writes down what arrived, what is finished and what begins, in one transaction.
   ///
   /// - Returns: false when the messages are neither stored nor answered, so that their acknowledgements must not go out.
   func store(_ messages: [Session.Incoming], _ now: Int) -> Bool {
@@ -63,19 +76,16 @@ extension Loop {
     let arrivals = messages.flatMap { intake.examine($0) }
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.
     let areSentDue = !sent.isEmpty && (now - sentSince > 2000 || sent.count > 200)
-    guard !arrivals.isEmpty || !finished.isEmpty || areSentDue else { return true }
+    guard !arrivals.isEmpty || !finished.isEmpty || areSentDue || hasChoice(now) else { return true }
     guard let journal, journalFailure == nil || journalFailure?.code == .journalFull else { return arrivals.isEmpty }
     if journalFailure != nil, arrivals.isEmpty { return true }  // not in every turn: `retryJournal` looks after it
+    var effects = Effects()
     do {
-      let effects = try journal.transaction { () throws(SternaError) in try write(arrivals, in: journal) }
-      for (sequence, _) in finished {
-        running[sequence] = nil
-      }
-      finished = []
-      sent = []
+      try journal.transaction { () throws(SternaError) in try write(arrivals, now, in: journal, &effects) }
       apply(effects)
       return true
     } catch {
+      undo(effects)
       failed(error)
       // A full disk is a reason to tell clients; devices cannot be told, so their messages stay with the broker.
       guard error.code == .journalFull, arrivals.allSatisfy(\.isFromClient), outbox.count < configuration.limits.queueJobs else { return arrivals.isEmpty }
@@ -87,13 +97,8 @@ extension Loop {
     }
   }
 
-  func write(_ arrivals: [Arrival], in journal: Journal) throws(SternaError) -> Effects {
-    var effects = Effects()
-    for (sequence, answer) in finished { effects.unsent.append((sequence, try journal.finish(sequence, with: answer, at: Clock.wall))) }
+  private func write(_ arrivals: [Arrival], _ now: Int, in journal: Journal, _ effects: inout Effects) throws(SternaError) {
     for (sequence, target) in sent { try journal.sent(sequence, target) }
-    if !finished.isEmpty || !sent.isEmpty {
-      try journal.forget(olderThan: Clock.wall - configuration.journal.keepSeconds * 1000, keeping: configuration.journal.keepJobs)
-    }
     for arrival in arrivals {
       var entry = arrival.entry
       switch arrival.job {
@@ -112,37 +117,70 @@ extension Loop {
           }
           continue
         }
-        guard backlog + effects.accepted.count < configuration.limits.queueJobs, waiting.bytes < configuration.limits.queueBytes else {
+        guard backlog < configuration.limits.queueJobs, waiting.bytes + suspects.bytes < configuration.limits.queueBytes else {
           effects.transient.append(refusal(entry, SternaError(.queueFull, "the queue is full"), retryAfter: retryAfter).1)
           if let copy = refusal(entry, SternaError(.queueFull, "the queue is full"), retryAfter: retryAfter).2 { effects.transient.append(copy) }
           effects.refused += 1
           continue
         }
         let sequence = try journal.accept(entry)
-        let waiting = WaitingJob(
+        let job = WaitingJob(
           sequence: sequence, priority: entry.priority, bytes: entry.payload.count,
           source: intake.source(task: entry.task, kind: entry.kind, response: entry.response), arrived: entry.uptime, deadline: entry.ttl.map { entry.uptime + $0 })
-        effects.accepted.append((waiting, arrival))
+        effects.accepted.append((job, arrival))
+        queue(job)
+        if parsed.count < 8 { parsed[sequence] = arrival }
       }
     }
-    return effects
+    try choose(now, journal, &effects)
+    for (sequence, answer) in finished { try write(answer, of: sequence, in: journal, &effects) }
+    if !finished.isEmpty || !sent.isEmpty {
+      try journal.forget(olderThan: Clock.wall - configuration.journal.keepSeconds * 1000, keeping: configuration.journal.keepJobs)
+    }
+  }
+
+  private func write(_ answer: Journal.Finished, of sequence: Int, in journal: Journal, _ effects: inout Effects) throws(SternaError) {
+    if let targets = try journal.finish(sequence, with: answer, at: Clock.wall) { return effects.unsent.append((sequence, targets)) }
+    // The journal that accepted this job was set aside while it ran. (Or the answer is in this one already: a commit that failed may have got through.)
+    guard let entry = running[sequence]?.entry, try journal.find(key: entry.key) == nil else { return }
+    effects.unsent.append((try journal.adopt(entry, with: answer), entry.response == nil ? .output : [.output, .response]))
+  }
+
+  /// Puts back what a transaction that failed had taken in hand. Answers of the engine stay, to be written down later.
+  private func undo(_ effects: Effects) {
+    for job in effects.taken {
+      running[job.sequence] = nil
+      queue(job)
+    }
+    for (job, _) in effects.accepted {
+      waiting.remove(job.sequence)
+      parsed[job.sequence] = nil
+    }
+    let taken = Set(effects.taken.map(\.sequence))
+    finished.removeAll { taken.contains($0.sequence) }
   }
 
   /// Jobs that are not over: waiting, running, or finished with the broker still to be told.
-  var backlog: Int { waiting.count + running.count + outbox.count }
+  var backlog: Int { queued + outbox.count }
+
+  /// Jobs without an answer in the journal.
+  var queued: Int { waiting.count + suspects.count + running.count }
 
   /// How long the queue needs, as far as one can tell.
-  var retryAfter: Int { min(60_000, max(1000, Int(counters.averageRun * Double(waiting.count) / 4))) }
+  var retryAfter: Int { min(60_000, max(1000, Int(counters.averageRun * Double(queued) / 4))) }
 
   private func apply(_ effects: Effects) {
+    for (sequence, answer) in finished {
+      running[sequence] = nil
+      if answer.status == "ok" { counters.done += 1 } else { counters.failed += 1 }
+    }
+    finished = []
+    sent = []
+    for work in effects.begun { inference.give(work) }
     counters.accepted += effects.accepted.count
     counters.refused += effects.refused
     counters.repeated += effects.repeated
-    for (job, arrival) in effects.accepted {
-      logger.debug("accepted", metadata: ["id": "\(arrival.entry.id)", "kind": "\(arrival.entry.kind)"])
-      waiting.add(job)
-      if parsed.count < 8 { parsed[job.sequence] = arrival }
-    }
+    for (_, arrival) in effects.accepted { logger.debug("accepted", metadata: ["id": "\(arrival.entry.id)", "kind": "\(arrival.entry.kind)"]) }
     for (sequence, targets) in effects.unsent { enqueue(sequence, targets) }
     for message in effects.transient { outbox.append(.transient(message)) }
   }

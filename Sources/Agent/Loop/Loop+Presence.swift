@@ -54,8 +54,8 @@ extension Loop {
 
   func health(_ now: Int) -> JSON {
     var health: JSON.Object = [
-      "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(waiting.count + running.count),
-      "queue_bytes": .number(waiting.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
+      "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(queued),
+      "queue_bytes": .number(waiting.bytes + suspects.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
       "done": .number(counters.done), "failed": .number(counters.failed), "refused": .number(counters.refused),
       "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "average_run_ms": .number(Int(counters.averageRun)),
       "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(ProcessMemory.residentBytes),

@@ -7,7 +7,7 @@ import Logging
 extension Loop {
   func beginStop(_ now: Int) {
     phase = .stopping(since: now)
-    logger.info("stopping; \(waiting.count) jobs stay in the journal")
+    logger.info("stopping; \(queued) jobs stay in the journal")
     notifier.send("STOPPING=1", "STATUS=stopping")
     inference.stop()
     sayState()
@@ -32,7 +32,12 @@ extension Loop {
     case .leaving(let since, let note):
       let isSaid = note.map { inFlight[$0] == nil } ?? true
       guard isSaid || !isUp || now - since > 2000 else { return }
-      if let journal, !sent.isEmpty { try? journal.transaction { () throws(SternaError) in for (sequence, target) in sent { try journal.sent(sequence, target) } } }
+      if let journal, !sent.isEmpty || !running.isEmpty {
+        try? journal.transaction { () throws(SternaError) in
+          for (sequence, target) in sent { try journal.sent(sequence, target) }
+          try journal.absolve()
+        }
+      }
       if let session, isUp {
         session.disconnect()
         _ = session.write()

@@ -18,6 +18,7 @@ final class Loop {
   let inference: InferenceThread
   private let isStopRequested: () -> Bool
   let startedAt = Clock.wall
+  let startedUptime = Clock.uptime
 
   init(
     _ configuration: AgentConfiguration, model: ModelIdentity, logger: Logger, notifier: Notifier, wake: Wake, inference: InferenceThread,
@@ -61,12 +62,18 @@ final class Loop {
   /// Why the journal of before is not here; said until the next start.
   var journalSetAside: SternaError?
   var journalRetryAt = 0
+  /// Whether it was seen what the end of the agent before this one left behind.
+  var hasCountedDeaths = false
+  /// The lowest number for a job of a journal that takes the place of this one.
+  var firstNumber = 1
 
   /// Accepted jobs not handed to the engine.
   var waiting = JobQueue()
+  /// Those of them that were at the engine when the agent died.
+  var suspects = Suspects()
   /// What was parsed on arrival, of a few of them; the others are read from the journal when their turn comes.
   var parsed: [Int: Arrival] = [:]
-  /// Jobs at the engine.
+  /// Jobs at the engine, and those whose answer is in `finished`.
   var running: [Int: Running] = [:]
   /// Answers not written down yet.
   var finished: [(sequence: Int, Journal.Finished)] = []
@@ -78,12 +85,6 @@ final class Loop {
   var sentSince = 0
   /// Refused by the broker, to be tried again.
   var delayed: [(at: Int, Delivery)] = []
-
-  struct Running {
-    var entry: Journal.Entry
-    var meta: JSON?
-    var priority: Int
-  }
 
   /// A message on its way to the broker.
   enum Delivery {
@@ -155,8 +156,6 @@ extension Loop {
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)
     if !store(events.messages, now) { drop("the journal failed") }
-    feed(now)
-    dropOverdue(now)
     publish(now)
     if let session, session.wantsToWrite, let reason = session.write() { drop(reason) }
     if now - lastTick >= 1000 || now < lastTick { tick(now) }
@@ -176,7 +175,7 @@ extension Loop {
   private func sleep() {
     var timeout = 1000 - (Clock.uptime - lastTick)
     if case .down(let retryAt) = link { timeout = min(timeout, retryAt - Clock.uptime) }
-    if isHurried || !finished.isEmpty && journal != nil && journalFailure == nil { timeout = 0 }
+    if isHurried || journal != nil && journalFailure == nil && (!finished.isEmpty || hasChoice(Clock.uptime)) { timeout = 0 }
     isHurried = false
     var descriptors = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
     if let session, case let socket = session.socket, socket >= 0 {
