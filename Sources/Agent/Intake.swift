@@ -92,7 +92,7 @@ struct Intake {
         .unknownTask, "there is no such kind of job", at: "topic", expected: JobTask.allCases.map(\.rawValue).joined(separator: ", "),
         found: "\"\(kind.prefix(64))\"")
     }
-    return try Job.parse(json, task: task, limits: limits)
+    return try Job.parse(json, task: task, limits: limits, compilesLater: true)
   }
 
   // MARK: - Tasks

@@ -18,12 +18,13 @@ extension Job {
   }
 
   /// The same from a JSON value.
-  public static func parse(_ json: JSON, task: JobTask, limits: JobLimits = JobLimits()) throws(SternaError) -> Job {
+  /// - Parameter compilesLater: a schema is taken as it is, and its mistakes are found when the job runs.
+  public static func parse(_ json: JSON, task: JobTask, limits: JobLimits = JobLimits(), compilesLater: Bool = false) throws(SternaError) -> Job {
     let reader = JSONReader(json)
     _ = try reader.object()
     if let version = reader["v"].optional, try version.int() != 1 { throw version.error("is a version that this agent does not speak", expected: "1") }
     if reader["profile"].isPresent { throw SternaError(.unknownProfile, "there are no profiles; send the job to the topic of a task", at: "profile") }
-    var job = Job(input: try reader["input"].string(), work: try Work.parse(reader, task: task, limits: limits))
+    var job = Job(input: try reader["input"].string(), work: try Work.parse(reader, task: task, limits: limits, compilesLater: compilesLater))
     job.id = try reader["id"].optional?.string()
     job.options = try Options.parse(reader["options"], limits: limits)
     if let meta = reader["meta"].value, meta != .null { job.meta = meta }
@@ -69,22 +70,17 @@ extension Job {
 }
 
 extension Job.Work {
-  /// `labels` or `fields` of a payload or of a configured task.
-  public static func parse(_ reader: JSONReader, task: JobTask, limits: JobLimits = JobLimits()) throws(SternaError) -> Job.Work {
+  /// `labels`, `fields` or `schema` of a payload or of a configured task.
+  /// - Parameter compilesLater: a schema is taken as it is, and its mistakes are found when the job runs.
+  public static func parse(_ reader: JSONReader, task: JobTask, limits: JobLimits = JobLimits(), compilesLater: Bool = false) throws(SternaError) -> Job.Work {
     let own = task == .classify ? "labels" : "fields"
     for other in task == .classify ? ["fields", "schema"] : ["labels"] where reader[other].isPresent {
       throw reader[other].error("does not belong in a job of the task \(task.rawValue)")
     }
     if let schema = reader["schema"].value {
       if reader["fields"].isPresent { throw reader["schema"].error("goes without `fields`") }
-      do { return .fill(try Job.Schema(schema)) } catch {
-        guard error.place != JSONSchema.wholePlace else {
-          var error = error
-          error.place = reader["schema"].path
-          throw error
-        }
-        throw error.within(reader["schema"].path, separator: ".")
-      }
+      if compilesLater { return .fill(Job.Schema(schema)) }
+      do { return .fill(try Job.Schema(compiling: schema)) } catch { throw error.inSchema(at: reader["schema"].path) }
     }
     let most = task == .classify ? limits.labels : limits.fields
     var labels: [Job.Label] = []
@@ -104,7 +100,7 @@ extension Job.Work {
     switch self {
     case .classify(let labels): (items, most) = (labels.map { ($0.name, $0.description) }, limits.labels)
     case .extract(let fields): (items, most) = (fields.map { ($0.name, $0.description) }, limits.fields)
-    case .fill: return  // compiled, so checked
+    case .fill: return  // compiling it is the check
     }
     guard (1...max(1, most)).contains(items.count) else {
       throw SternaError(.badField, "has the wrong number of elements", at: path, expected: "1...\(most)", found: "\(items.count)")

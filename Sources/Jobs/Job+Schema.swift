@@ -3,26 +3,37 @@ import Decoding
 import Synchronization
 
 extension Job {
-  /// A JSON Schema that an answer has to fulfil, compiled.
+  /// A JSON Schema that an answer has to fulfil.
+  ///
+  /// One that came in a message is compiled when its job runs: that may take a second, which the thread that talks to the broker does not have.
   public struct Schema: Sendable, Equatable {
     /// As the client sent it.
     public let document: JSON
-    public let constraint: Constraint
+    private let ready: Constraint?
 
-    /// - Throws: `unsupported` and `bad_field` with the place in the schema.
-    public init(_ document: JSON) throws(SternaError) {
-      self = try Schema.compiled(document)
+    public init(_ document: JSON) {
+      self.document = document
+      ready = nil
     }
 
-    private init(document: JSON, constraint: Constraint) {
+    /// - Throws: `unsupported` and `bad_field` with the place in the schema.
+    public init(compiling document: JSON) throws(SternaError) {
       self.document = document
-      self.constraint = constraint
+      ready = try Schema.compiled(document)
+    }
+
+    /// What it compiles to.
+    /// - Throws: `unsupported` and `bad_field` with the place in the job.
+    public func constraint() throws(SternaError) -> Constraint {
+      if let ready { return ready }
+      do { return try Schema.compiled(document) } catch { throw error.inSchema(at: "schema") }
     }
 
     public static func == (a: Schema, b: Schema) -> Bool { a.document == b.document }
 
     /// What the prompt says is asked for: the properties of the object, or of the objects, that the schema describes.
-    var items: [(name: String, description: String?)] {
+    func items() throws(SternaError) -> [(name: String, description: String?)] {
+      let constraint = try constraint()
       var items: [(name: String, description: String?)] = []
       var seen: Set<Constraint.NodeID> = []
       func visit(_ node: Constraint.NodeID) {
@@ -41,7 +52,7 @@ extension Job {
 
     // MARK: Compiling
 
-    /// What a schema in a message may cost, less than one on the command line: the agent compiles it between two messages, in a second at most.
+    /// What a schema in a job may cost, less than one of `sterna schema`: it is compiled between two passes of the jobs that run, in a second at most.
     private static let limits = {
       var limits = JSONSchema.Limits()
       limits.subschemas = 1_000
@@ -53,25 +64,35 @@ extension Job {
     }()
 
     /// Schemas come again with every job of a kind.
-    private static let known = Mutex<[(text: [UInt8], schema: Schema)]>([])
+    private static let known = Mutex<[(text: [UInt8], constraint: Constraint)]>([])
     private static let mostKnown = 32
 
-    private static func compiled(_ document: JSON) throws(SternaError) -> Schema {
+    private static func compiled(_ document: JSON) throws(SternaError) -> Constraint {
       let text = document.compactBytes
-      let found = known.withLock { known -> Schema? in
+      let found = known.withLock { known -> Constraint? in
         guard let at = known.firstIndex(where: { $0.text == text }) else { return nil }
         let entry = known.remove(at: at)
         known.append(entry)
-        return entry.schema
+        return entry.constraint
       }
       if let found { return found }
-      let schema = Schema(document: document, constraint: try JSONSchema(document, limits: limits).constraint)
+      let constraint = try JSONSchema(document, limits: limits).constraint
       known.withLock { known in
-        known.append((text, schema))
+        known.append((text, constraint))
         if known.count > mostKnown { known.removeFirst() }
       }
-      return schema
+      return constraint
     }
+  }
+}
+
+extension SternaError {
+  /// The same, of a schema that stands at `path`.
+  func inSchema(at path: String) -> SternaError {
+    guard place == JSONSchema.wholePlace else { return within(path, separator: ".") }
+    var error = self
+    error.place = path
+    return error
   }
 }
 

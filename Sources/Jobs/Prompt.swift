@@ -42,7 +42,7 @@ extension PromptTemplate {
       switch work {
       case .classify(let labels): labels.map { ($0.name, $0.description) }
       case .extract(let fields): fields.map { ($0.name, $0.description) }
-      case .fill(let schema): schema.items
+      case .fill(let schema): try schema.items()
       }
     var spoken = PromptTemplate.spoken(items.map(\.name), pattern.names)
     var list: [String] = []

@@ -1,5 +1,6 @@
 import Agent
 import Basics
+import Decoding
 import Foundation
 import Jobs
 import ModelFile
@@ -16,13 +17,13 @@ extension WithBroker {
       """
     private static let text = "pump 7 vibration 4.2 mm/s on 24.11.2026 on line B"
 
-    private func constraint() throws -> Job.Schema { try Job.Schema(JSON.parse(Self.schema)) }
+    private func constraint() throws -> Constraint { try Job.Schema(JSON.parse(Self.schema)).constraint() }
 
     /// What must hold whatever the model thinks.
     private func check(_ answer: Listener.Message, _ about: String) throws {
       #expect(answer["status"] == "ok", "\(about): \(answer.payload)")
       let document = try #require(answer["result.fields"])
-      #expect(try constraint().constraint.accepts(document), "\(about): \(document.compact)")
+      #expect(try constraint().accepts(document), "\(about): \(document.compact)")
       guard case .object(let object) = document, case .object(let evidence)? = answer["result.evidence"] else { Issue.record("\(about): \(answer.payload)"); return }
       let order = ["machine", "value", "day", "state", "parts"]
       #expect(object.members.map(\.name) == order.filter { object.index(of: $0) != nil })
@@ -73,13 +74,16 @@ extension WithBroker {
     ])
     func aWrongSchemaIsNamedWithItsPath(schema: String, code: String, field: String) throws {
       let broker = try Broker()
-      let agent = try RunningAgent(broker)
+      let agent = try RunningAgent(broker) { try JobEngine(PackedModel.open(Self.pocket)) }
       try online(broker)
-      let listener = try Listener(broker, results + "#")
+      let listener = try Listener(broker, results + "w")
       try publish(broker, jobs + "extract", #"{"id":"w","input":"x","schema":\#(schema)}"#)
       let answer = try listener.first("the refusal")
       #expect(answer["error.code"] == .string(code), "\(answer.payload)")
       #expect(answer["error.field"] == .string(field), "\(answer.payload)")
+      // A refusal does not use up the id.
+      try publish(broker, jobs + "extract", #"{"id":"w","input":"x","fields":["machine"]}"#)
+      _ = try listener.first("the job put right") { $0["status"] == "ok" }
       agent.stop()
     }
 

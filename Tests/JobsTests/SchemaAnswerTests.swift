@@ -12,7 +12,7 @@ import Testing
     var schemas = RandomSchemas(random: SeededGenerator(state: seed))
     var jobs: [Job] = []
     while jobs.count < count {
-      guard let schema = try? Job.Schema(schemas.document(allowsFree: allowsFree && jobs.count % 2 == 0)) else { continue }
+      guard let schema = try? Job.Schema(compiling: schemas.document(allowsFree: allowsFree && jobs.count % 2 == 0)) else { continue }
       // Two texts, for what one text cannot give another may.
       for _ in 0..<2 {
         var job = Job(input: richText(&schemas.random), work: .fill(schema))
@@ -58,8 +58,9 @@ import Testing
     case .success(.classification): Issue.record("a classification")
     case .success(.extraction(let answer)):
       let document = answer.document
-      #expect(schema.constraint.accepts(document), "\(document.compact), truncated \(outcome.truncated), for \(about)")
-      #expect(keepsOrder(document, schema.constraint.root, schema.constraint), "\(document.compact) for \(about)")
+      let constraint = try schema.constraint()
+      #expect(constraint.accepts(document), "\(document.compact), truncated \(outcome.truncated), for \(about)")
+      #expect(keepsOrder(document, constraint.root, constraint), "\(document.compact) for \(about)")
       #expect(try JSON.parse(answer.json.compactBytes) == answer.json)
       #expect(outcome.usage.outputTokens <= job.options.maxTokens ?? .max)
       let leaves = leaves(document)

@@ -163,7 +163,7 @@ extension AgentConfiguration {
     }
     let work: Job.Work
     if let schema = reader["schema"].optional, case .string(let path)? = schema.value, kind == .extract, !reader["fields"].isPresent {
-      do { work = .fill(try Job.Schema(try JSON.parse(try readWholeFile(path, limit: limits.payloadBytes)))) } catch {
+      do { work = .fill(try Job.Schema(compiling: try JSON.parse(try readWholeFile(path, limit: limits.payloadBytes)))) } catch {
         // The place stays the key, so that its line is found.
         throw SternaError(.badConfiguration, "\(path): \(error.place.map { $0 + ": " } ?? "")\(error.message)", at: schema.path, expected: error.expected, found: error.found, remedy: error.remedy)
       }

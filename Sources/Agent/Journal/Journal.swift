@@ -45,7 +45,7 @@ final class Journal {
     if found == 0 { try Self.create(database) } else if found < 2 { try Self.migrateTo2(database) }
     boot = try Self.thisBoot(database)
     nextSequence = max(first, (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1)
-    rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state != 0") ?? 0
+    rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state = 1") ?? 0
   }
 
   /// Reads which layout this is, before anything is written.
@@ -184,6 +184,8 @@ extension Journal {
     var status: String
     var code: String?
     var result: [UInt8]
+    /// The job was none: its id stays free for the job put right.
+    var isRefusal = false
   }
 
   /// What is known about an id.
@@ -228,7 +230,6 @@ extension Journal {
       .int(entry.uptime), .init(entry.ttl), .text(entry.output), .init(entry.response), .init(entry.correlation),
       finished == nil ? .null : .int(entry.received), .init(finished?.status), .init(finished?.code), .init(finished?.result), .int(unsent.rawValue))
     nextSequence += 1
-    if finished != nil { rememberedJobs += 1 }
     return sequence
   }
 
@@ -240,11 +241,12 @@ extension Journal {
   func finish(_ sequence: Int, with finished: Finished, at time: Int) throws(SternaError) -> Unsent? {
     let unsent = try database.statement(
       """
-      UPDATE jobs SET state=1, running=0, payload=NULL, finished=?, status=?, code=?, result=?, unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END
+      UPDATE jobs SET state=?, running=0, key=CASE WHEN ?1=2 THEN randomblob(16) ELSE key END, payload=NULL, finished=?, status=?, code=?, result=?,
+        unsent=CASE WHEN response IS NULL THEN 1 ELSE 3 END
       WHERE seq=? AND state=0 RETURNING unsent
       """
-    ).rows(.int(time), .text(finished.status), .init(finished.code), .blob(finished.result), .int(sequence)) { Unsent(rawValue: $0.int(0)) }
-    rememberedJobs += unsent.count
+    ).rows(.int(finished.isRefusal ? 2 : 1), .int(time), .text(finished.status), .init(finished.code), .blob(finished.result), .int(sequence)) { Unsent(rawValue: $0.int(0)) }
+    if !finished.isRefusal { rememberedJobs += unsent.count }
     return unsent.first
   }
 

@@ -59,16 +59,19 @@ extension Loop {
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)
     message.runMilliseconds = done.ended - done.started
     var code: String?
+    var isRefusal = false
     if case .failure(let error) = done.outcome.result {
       // Interrupted by our own end: it stays in the journal and runs after the next start.
       if error.code == .cancelled, case .stopping = phase { return }
       code = error.code.forClients.rawValue
+      // A schema is read when its job runs.
+      isRefusal = error.code == .badField || error.code == .unsupported
       logger.warning("a job failed: \(error.code.rawValue): \(error.message)", metadata: ["id": "\(job.entry.id)"])
     } else {
       logger.debug("answered in \(done.ended - done.started) ms", metadata: ["id": "\(job.entry.id)"])
     }
     counters.averageRun += (Double(done.ended - done.started) - counters.averageRun) / 8
-    settle(done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes))
+    settle(done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes, isRefusal: isRefusal))
   }
 
   /// Publishes from the outbox, as much as the broker takes at a time. The library's own queue, which is lost in a crash, stays empty.

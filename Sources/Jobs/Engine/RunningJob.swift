@@ -79,7 +79,7 @@ final class RunningJob {
         try calibration.check(engine.model, contextual: engine.isContextual(job.options))
       }
     case .extract(let fields): work = .extract(Constraint(fields, spoken: prompt.spoken))
-    case .fill(let schema): work = .extract(schema.constraint.spoken(engine.template.extract.names))
+    case .fill(let schema): work = .extract(try schema.constraint().spoken(engine.template.extract.names))
     }
     try prepare()
   }
