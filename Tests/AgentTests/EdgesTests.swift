@@ -20,7 +20,7 @@ extension WithBroker {
       try bytes.write(to: URL(fileURLWithPath: path))
       let second = try RunningAgent(broker)
       try eventually("run() throws") { second.log.text.contains("thrown: ") }
-      for part in [path, "version 99", "version 1", "move the file away"] {
+      for part in [path, "version 99", "or older", "move the file away"] {
         #expect(second.log.text.contains(part), "\(part): \(second.log.text)")
       }
       second.stop()
