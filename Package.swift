@@ -27,7 +27,7 @@ let package = Package(
     .target(
       name: "Agent",
       dependencies: [
-        "Basics", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
+        "Basics", "ModelFile", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
         .product(name: "Crypto", package: "swift-crypto"),
       ],
       // TOMLKit imports Foundation. Without this its members leak into ours, and one of them links 40 MB.

@@ -55,7 +55,7 @@ extension Loop {
     guard let job = running[done.sequence], !job.isAnswered else { return }
     if case .failure(let error) = done.outcome.result, error.code == .expired { return answer(done.sequence, error) }
     var message = message(job.entry, meta: job.meta)
-    message.model = model
+    message.model = done.model
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)
     message.runMilliseconds = done.ended - done.started
     var code: String?
