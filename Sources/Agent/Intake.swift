@@ -17,7 +17,7 @@ struct Intake {
   let limits: JobLimits
   private let filters: [[TopicFilter]]
 
-  /// What to subscribe to, each filter once, the jobs of clients first. The position, counted from 1, is the subscription identifier
+  /// What to subscribe to, each filter once: the jobs of clients first, then requests. The position, counted from 1, is the subscription identifier
   /// (MQTT 5), with which a broker says why it delivers: filters may overlap, and then it delivers once for each.
   let subscriptions: [String]
 
@@ -26,7 +26,7 @@ struct Intake {
     topics = Topics(configuration)
     limits = configuration.limits.job
     filters = tasks.map { $0.inputs.map(TopicFilter.init) }
-    var subscriptions = [topics.jobs + "+"]
+    var subscriptions = [topics.jobs + "+", topics.request + "#"]
     for input in tasks.flatMap(\.inputs) where !subscriptions.contains(input) { subscriptions.append(input) }
     self.subscriptions = subscriptions
   }
@@ -36,6 +36,7 @@ struct Intake {
     if message.topic.hasPrefix(topics.jobs), message.subscriptions.isEmpty || message.subscriptions.contains(1) {
       return [client(message, kind: String(message.topic.dropFirst(topics.jobs.count)), wall, uptime)]
     }
+    guard !isRequest(message) else { return [] }
     // A retained message is an old one: it would run again after every subscription.
     guard !message.isRetained else { return [] }
     return tasks.indices.filter { index in
@@ -43,6 +44,11 @@ struct Intake {
       guard let filter = filters[index].first(where: { $0.matches(message.topic) }) else { return false }
       return message.subscriptions.isEmpty || message.subscriptions.contains { $0 <= subscriptions.count && subscriptions[$0 - 1] == filter.text }
     }.map { device(message, tasks[$0], wall, uptime) }
+  }
+
+  /// Whether a message is for the agent itself.
+  func isRequest(_ message: Session.Incoming) -> Bool {
+    message.topic.hasPrefix(topics.request) && (message.subscriptions.isEmpty || message.subscriptions.contains(2))
   }
 
   // MARK: - Clients
@@ -79,7 +85,7 @@ struct Intake {
     return arrival(entry, job, expiry: message.expiry, isFromClient: true)
   }
 
-  private var jsonLimits: JSON.Limits {
+  var jsonLimits: JSON.Limits {
     var json = JSON.Limits()
     json.bytes = limits.payloadBytes
     json.depth = limits.depth

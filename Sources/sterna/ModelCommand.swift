@@ -13,9 +13,12 @@ struct ModelCommand: ParsableCommand {
   struct AgentArguments: ParsableArguments {
     @Option(help: "The agent's configuration, a TOML file.", completion: .file(extensions: ["toml"]))
     var config: String
+    @Option(help: "The broker's user for asking a running agent, where that of the configuration may not; the password is taken from STERNA_MQTT_PASSWORD.")
+    var username: String?
 
     func load() throws -> (AgentConfiguration, ModelStore) {
-      let configuration = try AgentConfiguration.load(path: config, environment: environment())
+      var configuration = try AgentConfiguration.load(path: config, environment: environment())
+      configuration.mqtt.username = username ?? configuration.mqtt.username
       let store = ModelStore(configuration.model)
       if let complaint = store.complaint { note("\(complaint)") }
       return (configuration, store)
@@ -48,7 +51,7 @@ struct ModelCommand: ParsableCommand {
       } else {
         let installed = try store.stage(model, progress: copied)
         note("\(words(installed)) is copied; asking the agent to change to it")
-        printLine("\(words(installed)) is in use")
+        printLine("in use: \(try Requester.request("model/load", ["model": .string(installed.file)], of: configuration).compact)")
       }
     }
   }
@@ -62,6 +65,8 @@ struct ModelCommand: ParsableCommand {
       if store.claim() {
         let choice = try store.rollBack(load: { try makeEngine(configuration, model: $0) })
         printLine("\(words(choice, store)) is installed; the agent has it from its next start on")
+      } else {
+        printLine("in use: \(try Requester.request("model/rollback", [:], of: configuration).compact)")
       }
     }
   }

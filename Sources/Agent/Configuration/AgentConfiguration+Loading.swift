@@ -246,13 +246,13 @@ extension AgentConfiguration {
     let own = "\(base)/\(id)"
     for (i, task) in tasks.enumerated() {
       for input in task.inputs {
-        for topic in ["\(own)/results/x", "\(own)/state", "\(own)/info", "\(own)/health"] where TopicFilter(input).matches(topic) {
+        for topic in ["\(own)/results/x", "\(own)/state", "\(own)/info", "\(own)/health", "\(own)/response/x"] where TopicFilter(input).matches(topic) {
           throw SternaError(
             .badConfiguration, "would feed the agent's own messages back to it", at: "tasks[\(i)].input", expected: "a filter outside \(own)/#",
             found: "\"\(input)\", which matches \(topic)")
         }
       }
-      for filter in tasks.flatMap(\.inputs) + ["\(own)/jobs/+"] where TopicFilter(filter).matches(task.output) {
+      for filter in tasks.flatMap(\.inputs) + ["\(own)/jobs/+", "\(own)/request/#"] where TopicFilter(filter).matches(task.output) {
         throw SternaError(
           .badConfiguration, "would feed results back into the agent", at: "tasks[\(i)].output", expected: "a topic that no input matches",
           found: "\"\(task.output)\", which \"\(filter)\" matches")

@@ -159,7 +159,11 @@ extension Loop {
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)
     advanceModels()
-    if !store(events.messages, now) { drop("the journal failed") }
+    if store(events.messages, now) {
+      for message in events.messages where intake.isRequest(message) { answer(request: message) }
+    } else {
+      drop("the journal failed")
+    }
     publish(now)
     if let session, session.wantsToWrite, let reason = session.write() { drop(reason) }
     if now - lastTick >= 1000 || now < lastTick { tick(now) }

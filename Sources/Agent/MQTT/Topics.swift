@@ -53,6 +53,8 @@ func isAgentID(_ text: String) -> Bool {
 struct Topics: Sendable {
   let own: String
   let jobs: String
+  let request: String
+  let response: String
   let state: String
   let info: String
   let health: String
@@ -62,6 +64,8 @@ struct Topics: Sendable {
   init(_ configuration: AgentConfiguration) {
     own = "\(configuration.base)/\(configuration.id)"
     jobs = own + "/jobs/"
+    request = own + "/request/"
+    response = own + "/response/"
     state = own + "/state"
     info = own + "/info"
     health = own + "/health"

@@ -1,15 +1,7 @@
 import Basics
 import Glibc
+import Jobs
 import ModelFile
-
-extension SternaError.Code {
-  /// A model that is older than one that this agent had.
-  public static let oldRelease: Self = "old_release"
-  /// Nothing of that name, or nothing to go back to.
-  public static let notFound: Self = "not_found"
-  /// Somebody else is at it; later it may work.
-  public static let busy: Self = "busy"
-}
 
 /// The models of one agent: that of its configuration, and those that were installed since, in a folder of its own.
 ///

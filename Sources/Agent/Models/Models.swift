@@ -148,6 +148,8 @@ final class Models {
 
   private func refuse(_ error: SternaError, _ reply: Reply) {
     logger.error("the model stays as it is: \(error)")
+    var error = error
+    if error.code == .badFile { error.code = .badModel }
     reply(.failure(error))
   }
 

@@ -27,7 +27,7 @@ enum SelfTest {
   }
 
   private static func failure(_ message: String, found: String? = nil, cause: String? = nil) -> SternaError {
-    SternaError(.badFile, "the model \(message)", found: found, remedy: "this model is not for this machine, or it is broken; the one before stays", cause: cause)
+    SternaError(.badModel, "the model \(message)", found: found, remedy: "this model is not for this machine, or it is broken; the one before stays", cause: cause)
   }
 }
 

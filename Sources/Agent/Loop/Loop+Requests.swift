@@ -1,0 +1,72 @@
+import Basics
+import Jobs
+import Logging
+
+// Requests to the agent itself: `request/<verb>` in, `response/<verb>` out, and a copy to the response topic where one is given and allowed.
+
+extension Loop {
+  /// What a request may ask for.
+  enum Verb: String, CaseIterable {
+    case healthCheck = "health_check"
+    case loadModel = "model/load"
+    case rollBackModel = "model/rollback"
+    case listModels = "model/list"
+  }
+
+  typealias Reply = (Result<JSON, SternaError>) -> Void
+
+  /// Answers a request, now or when what it asks for is done. Requests are not in the journal: one that the agent dies over is sent again by whoever waits for the answer, and all
+  /// of them may be done twice.
+  func answer(request message: Session.Incoming) {
+    // A retained request would be done again with every subscription; and who sends more than anybody can want answered gets none.
+    guard !message.isRetained, backlog < configuration.limits.queueJobs else { return }
+    let verb = String(message.topic.dropFirst(topics.request.count))
+    let parsed = Result { () throws(SternaError) -> JSON in
+      guard message.idOfOversized == nil, message.size <= configuration.limits.job.payloadBytes else {
+        throw SternaError(.payloadTooLarge, "the message is too large", expected: "at most \(configuration.limits.job.payloadBytes) bytes", found: "\(message.size) bytes")
+      }
+      return message.payload.isEmpty ? .object(JSON.Object()) : try JSON.parse(message.payload, limits: intake.jsonLimits)
+    }
+    var transaction: JSON?
+    if case .success(.object(let object)) = parsed, let value = object["transaction"], value.compactBytes.count <= 1024 { transaction = value }
+    let respond: Reply = { [weak self] in self?.respond($0, to: message, verb: verb, transaction) }
+    do throws(SternaError) {
+      let request = JSONReader(try parsed.get())
+      _ = try request.object()
+      guard let known = Verb(rawValue: verb) else {
+        throw SternaError(.notFound, "there is no such request", found: "\"\(verb.prefix(40))\"", remedy: "one of \(Verb.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      logger.info("request \(verb)")
+      switch known {
+      case .healthCheck: respond(.success(health(Clock.uptime)))
+      case .loadModel: loadModel(request, reply: respond)
+      case .rollBackModel: models.rollBack(reply: respond)
+      case .listModels: respond(.success(models.list(running: model)))
+      }
+    } catch { respond(.failure(error)) }
+  }
+
+  private func respond(_ result: Result<JSON, SternaError>, to message: Session.Incoming, verb: String, _ transaction: JSON?) {
+    var object: JSON.Object = ["v": 1]
+    var code: String?
+    switch result {
+    case .success(let data):
+      object["status"] = "ok"
+      object["data"] = data
+    case .failure(let error):
+      code = error.code.forClients.rawValue
+      object["status"] = "error"
+      object["error"] = ResultMessage.error(error)
+    }
+    if let transaction { object["transaction"] = transaction }
+    object["agent"] = .string(configuration.id)
+    let payload = JSON.object(object).compactBytes
+    let properties = Self.properties(status: code == nil ? "ok" : "error", code: code)
+    if Verb(rawValue: verb) != nil {
+      outbox.append(.transient(.init(topic: topics.response + verb, payload: payload, correlation: message.correlation, properties: properties)))
+    }
+    if let topic = message.responseTopic, topics.allowsResponse(to: topic) {
+      outbox.append(.transient(.init(topic: topic, payload: payload, correlation: message.correlation, properties: properties)))
+    }
+  }
+}
