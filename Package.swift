@@ -27,7 +27,7 @@ let package = Package(
     .target(
       name: "Agent",
       dependencies: [
-        "Basics", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
+        "Basics", "ModelFile", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
         .product(name: "Crypto", package: "swift-crypto"),
       ],
       // TOMLKit imports Foundation. Without this its members leak into ours, and one of them links 40 MB.
@@ -44,7 +44,7 @@ let package = Package(
     .testTarget(name: "DecodingTests", dependencies: ["Decoding"]),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"]),
     .executableTarget(name: "agent-test-helper", dependencies: ["Agent"], path: "Tests/AgentTestHelper"),
-    .testTarget(name: "AgentTests", dependencies: ["Agent", "CSQLite", "agent-test-helper"]),
+    .testTarget(name: "AgentTests", dependencies: ["Agent", "agent-test-helper"]),
     .testTarget(name: "CommandTests", dependencies: ["sterna"]),
   ],
   swiftLanguageModes: [.v6]

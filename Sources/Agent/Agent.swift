@@ -6,11 +6,13 @@ import Synchronization
 
 /// The agent: a session with the broker, a journal, and a thread on which an engine answers jobs.
 ///
-///     let agent = Agent(configuration: try .load(path: path, environment: environment)) { try JobEngine(...) }
+///     let agent = Agent(configuration: try .load(path: path, environment: environment)) { path in try JobEngine(...) }
 ///     try agent.run()
 public final class Agent: Sendable {
   /// Called once, on the inference thread, where the engine then stays: it need not be Sendable.
   public typealias EngineFactory = @Sendable () throws -> any JobRunner
+  /// The same for a model file: that of the configuration, or one that was installed since.
+  public typealias EngineLoader = @Sendable (_ modelPath: String) throws -> any JobRunner
 
   /// As `info` says it.
   public static let version = "0.1.0"
@@ -18,18 +20,23 @@ public final class Agent: Sendable {
   private let configuration: AgentConfiguration
   private let environment: [String: String]
   private let logger: Logger
-  private let engine: EngineFactory
+  private let load: EngineLoader
   private let isStopRequested = Atomic<Bool>(false)
   private let wake = Wake()
 
   /// - Parameters:
   ///   - environment: what systemd says (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `JOURNAL_STREAM`); nil: that of the process.
   ///   - logger: nil: stderr, at the configured level.
-  public init(configuration: AgentConfiguration, environment: [String: String]? = nil, logger: Logger? = nil, engine: @escaping EngineFactory) {
+  public init(configuration: AgentConfiguration, environment: [String: String]? = nil, logger: Logger? = nil, load: @escaping EngineLoader) {
     self.configuration = configuration
     self.environment = environment ?? processEnvironment()
     self.logger = logger ?? .standardError(configuration.logLevel, environment: self.environment)
-    self.engine = engine
+    self.load = load
+  }
+
+  /// The same with one engine whatever the model, for tests of everything else.
+  public convenience init(configuration: AgentConfiguration, environment: [String: String]? = nil, logger: Logger? = nil, engine: @escaping EngineFactory) {
+    self.init(configuration: configuration, environment: environment, logger: logger, load: { _ in try engine() })
   }
 
   /// Runs until SIGTERM, SIGINT or `stop()`. A second signal ends the process at once.
@@ -45,7 +52,8 @@ public final class Agent: Sendable {
 
     notifier.send("STATUS=loading the model")
     let inference = InferenceThread(wake: wake)
-    let thread = inference.start(engine)
+    let models = Models(ModelStore(configuration.model), load: load, inference: inference, logger: logger)
+    let thread = inference.start(models.engineOfStart)
     var model = try inference.model()
     while model == nil, !isStopping() {
       notifier.send("EXTEND_TIMEOUT_USEC=30000000")
@@ -59,7 +67,7 @@ public final class Agent: Sendable {
     }
     logger.info("model \(model.name) \(model.sha256.prefix(16)) is ready")
     let loop = Loop(
-      configuration, model: model, logger: logger, notifier: notifier, wake: wake, inference: inference, isStopRequested: isStopping)
+      configuration, model: model, logger: logger, notifier: notifier, wake: wake, inference: inference, models: models, isStopRequested: isStopping)
     do { try loop.run() } catch {
       inference.stop()
       thread.join()

@@ -51,9 +51,6 @@ struct Intake {
     message.topic.hasPrefix(topics.request) && (message.subscriptions.isEmpty || message.subscriptions.contains(2))
   }
 
-  /// The key of a job to which a client gave this id.
-  static func key(id: String) -> [UInt8] { digest([Array("id".utf8), Array(id.utf8)]) }
-
   // MARK: - Clients
 
   private func client(_ message: Session.Incoming, kind: String, _ wall: Int, _ uptime: Int) -> Arrival {
@@ -77,7 +74,7 @@ struct Intake {
       payload: message.payload, received: wall, uptime: uptime, output: "", response: response,
       correlation: message.correlation)
     if let id {
-      entry.key = Self.key(id: id)
+      entry.key = digest([Array("id".utf8), Array(id.utf8)])
     } else if let correlation = message.correlation, !correlation.isEmpty {
       // Two clients may count their requests alike, so the topic of the answer belongs to the key.
       entry.key = digest([Array("correlation".utf8), Array((message.responseTopic ?? "").utf8), correlation])

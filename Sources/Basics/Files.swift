@@ -19,11 +19,27 @@ public func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UI
   }
 }
 
+/// The path without symbolic links; nil where there is nothing.
+public func realPath(_ path: String) -> String? {
+  guard let real = realpath(path, nil) else { return nil }
+  defer { free(real) }
+  return String(cString: real)
+}
+
 /// The same path with its folder freed of symbolic links; the last component stays as it is. Unchanged where there is no such folder.
 public func withRealFolder(_ path: String) -> String {
   let slash = path.lastIndex(of: "/")
-  let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-  guard let real = realpath(folder, nil) else { return path }
-  defer { free(real) }
-  return String(cString: real) + "/" + path[(slash.map { path.index(after: $0) } ?? path.startIndex)...]
+  guard let real = realPath(folder(of: path)) else { return path }
+  return real + "/" + path[(slash.map { path.index(after: $0) } ?? path.startIndex)...]
+}
+
+/// The names in a folder, in their order; without `.` and `..`.
+public func namesInFolder(_ path: String) throws(SternaError) -> [String] {
+  guard let stream = opendir(path) else { throw SternaError(.io, "this folder cannot be opened", at: path, cause: String(cString: strerror(errno))) }
+  defer { closedir(stream) }
+  var names: [String] = []
+  while let entry = readdir(stream) {
+    names.append(withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } })
+  }
+  return names.filter { $0 != "." && $0 != ".." }.sorted()
 }

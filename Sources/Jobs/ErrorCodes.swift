@@ -1,6 +1,7 @@
 import Basics
 import Decoding
 import Inference
+import ModelFile
 
 /// The codes of job errors. Clients switch on them, so none is ever renamed.
 extension SternaError.Code {
@@ -27,6 +28,12 @@ extension SternaError.Code {
   public static let storageFull: Self = "storage_full"
   /// Nothing of that name, or nothing to go back to.
   public static let notFound: Self = "not_found"
+  /// Somebody else is at it; later it may work.
+  public static let busy: Self = "busy"
+  /// A model that is older than one that the agent had.
+  public static let oldRelease: Self = "old_release"
+  /// A model that is broken, or does not work on this machine.
+  public static let badModel: Self = "bad_model"
   /// The job took the agent down with it, again and again.
   public static let poisoned: Self = "poisoned"
 }
@@ -36,13 +43,14 @@ extension SternaError.Code {
   public var httpStatus: Int {
     switch self {
     case .badJSON, .badField, .retainedJob, .unsupported: 400
+    case .badSignature: 403
     case .unknownProfile, .unknownTask, .notFound: 404
     case .deadline: 408
-    case .idConflict: 409
+    case .idConflict, .busy, .oldRelease: 409
     case .expired: 410
     case .payloadTooLarge, .inputTooLong: 413
     case .contentType: 415
-    case .noValidOutput: 422
+    case .noValidOutput, .badModel: 422
     case .rateLimited: 429
     case .cancelled: 499
     case .queueFull, .modelNotReady, .draining: 503
@@ -55,7 +63,7 @@ extension SternaError.Code {
   /// Whether the same job, sent again later, may succeed.
   public var isRetryable: Bool {
     switch self {
-    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .modelIO, .internal: true
+    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .modelIO, .internal, .busy: true
     default: false
     }
   }

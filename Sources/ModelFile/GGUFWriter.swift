@@ -1,20 +1,17 @@
 import Basics
 import Crypto
-import Glibc
 
 /// Writes a GGUF file as a stream: the header first, then the tensors in order, piece by piece. The file gets its name only in
-/// `finish`, when all of it is on stable storage; until then it has a temporary name, and it is removed when anything fails.
+/// `finish`, when all of it is on stable storage.
 ///
 /// Metadata that is known only at the end (checksums, scales) is written twice: as a placeholder of the same length, and in `finish`.
 final class GGUFWriter {
   let path: String
-  private let temporaryPath: String
+  private let file: DurableFile
   private let alignment: Int
   private var header: GGUFHeader
   private let headerCount: Int
   private let sizes: [Int]
-  private var descriptor: Int32
-  private var position = 0
   private var current = 0
   private var written = 0
   private var hash = SHA256()
@@ -28,7 +25,6 @@ final class GGUFWriter {
   ) throws(SternaError) {
     self.path = path
     self.alignment = alignment
-    temporaryPath = "\(path).\(getpid()).partial"
     var entries: [GGUFHeader.TensorEntry] = []
     var sizes: [Int] = []
     var offset = 0
@@ -44,54 +40,15 @@ final class GGUFWriter {
     self.sizes = sizes
     let bytes = header.serialised()
     headerCount = bytes.count
-    descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw Self.refused("cannot create this file", temporaryPath) }
-    try checkSpace(Self.aligned(headerCount, alignment) + offset)
-    try put(bytes)
+    file = try DurableFile(path, bytes: Self.aligned(headerCount, alignment) + offset)
+    try file.append(bytes)
     try pad()
-  }
-
-  deinit {
-    if descriptor >= 0 {  // not finished
-      close(descriptor)
-      unlink(temporaryPath)
-    }
   }
 
   private static func aligned(_ value: Int, _ alignment: Int) -> Int { (value + alignment - 1) / alignment * alignment }
 
-  private static func refused(_ message: String, _ path: String) -> SternaError {
-    SternaError(.io, message, at: path, cause: String(cString: strerror(errno)))
-  }
-
-  /// Better now than after ten minutes.
-  private func checkSpace(_ bytes: Int) throws(SternaError) {
-    var status = statvfs()
-    guard fstatvfs(descriptor, &status) == 0 else { return }
-    let free = UInt64(status.f_bavail) * UInt64(status.f_frsize)
-    guard free >= UInt64(bytes) else {
-      throw SternaError(.io, "there is not enough free space for this file", at: path, expected: "\(bytes) bytes", found: "\(free) bytes")
-    }
-  }
-
-  private func put(_ bytes: UnsafeRawBufferPointer) throws(SternaError) {
-    var rest = bytes
-    while !rest.isEmpty {
-      let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw Self.refused("cannot write this file", temporaryPath) }
-      position += count
-      rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-    }
-  }
-
-  private func put(_ bytes: [UInt8]) throws(SternaError) {
-    try bytes.withUnsafeBytes { raw in Result { () throws(SternaError) in try put(raw) } }.get()
-  }
-
   private func pad() throws(SternaError) {
-    let zeros = [UInt8](repeating: 0, count: Self.aligned(position, alignment) - position)
-    try put(zeros)
+    try file.append([UInt8](repeating: 0, count: Self.aligned(file.position, alignment) - file.position))
   }
 
   /// Appends to the current tensor. With its last byte the tensor is finished and the next one is current.
@@ -99,7 +56,7 @@ final class GGUFWriter {
     guard current < sizes.count, bytes.count <= sizes[current] - written else {
       throw SternaError(.badFile, "more data than the tensors take", at: current < sizes.count ? "tensor \(header.tensors[current].name)" : path)
     }
-    try put(bytes)
+    try file.append(bytes)
     hash.update(bufferPointer: bytes)
     written += bytes.count
     guard written == sizes[current] else { return }
@@ -122,24 +79,8 @@ final class GGUFWriter {
     for i in header.metadata.indices { header.metadata[i].value = values[header.metadata[i].key] ?? header.metadata[i].value }
     let bytes = header.serialised()
     guard bytes.count == headerCount else { throw SternaError(.badFile, "the final header has another length than the first", at: path) }
-    guard lseek(descriptor, 0, SEEK_SET) == 0 else { throw Self.refused("cannot write this file", temporaryPath) }
-    try put(bytes)
-    guard fsync(descriptor) == 0 else { throw Self.refused("cannot bring this file to stable storage", temporaryPath) }
-    guard rename(temporaryPath, path) == 0 else { throw Self.refused("cannot give this file its name", path) }
-    close(descriptor)
-    descriptor = -1
-    // The name is durable once its directory is.
-    let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
-    let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    if directory >= 0 {
-      fsync(directory)
-      close(directory)
-    }
+    try file.rewind()
+    try file.append(bytes)
+    try file.finish()
   }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-package func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-  let digits = Array("0123456789abcdef".utf8)
-  return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
 }

@@ -23,19 +23,25 @@ struct Run: ParsableCommand {
   func run() throws {
     let configuration = try AgentConfiguration.load(path: config, environment: environment())
     if check {
-      let engine = try makeEngine(configuration)
+      let store = ModelStore(configuration.model)
+      if let complaint = store.complaint { note("\(config): \(complaint)") }
+      let choice = store.state.current
+      try store.check(choice)
+      let engine = try makeEngine(configuration, model: store.path(of: choice))
       printLine("\(config): fine; \(configuration.tasks.count) tasks, model \(engine.model.name)")
       printLine(memoryTable(engine.network.memory))
       do throws(SternaError) { try Agent.checkBroker(configuration) } catch { note("\(config): the broker: \(error)") }
       return
     }
-    try Agent(configuration: configuration) { try makeEngine(configuration) }.run()
+    try Agent(configuration: configuration, load: { try makeEngine(configuration, model: $0) }).run()
   }
 }
 
 /// The engine that a configuration asks for.
-private func makeEngine(_ configuration: AgentConfiguration) throws -> JobEngine {
-  let packed = try PackedModel.open(configuration.model.path)
+///
+/// - Parameter path: of the model, which may be another than that of the configuration.
+func makeEngine(_ configuration: AgentConfiguration, model path: String) throws -> JobEngine {
+  let packed = try PackedModel.open(path)
   var options = ModelOptions()
   options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
   options.kv = configuration.model.kv.flatMap(KVFormat.init(rawValue:)) ?? (configuration.memory.limitBytes == nil ? .f16 : .q8)

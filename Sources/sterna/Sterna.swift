@@ -1,3 +1,4 @@
+import Agent
 import ArgumentParser
 import Basics
 
@@ -15,9 +16,9 @@ struct Sterna: ParsableCommand {
 
       FILE is a packed model; wherever it stands, a hub folder (config.json, *.safetensors, tokenizer.json) or a GGUF of another engine works too.
       """,
-    version: "0.1.0",
+    version: Agent.version,
     subcommands: [
-      Run.self, Pack.self, Inspect.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
+      Run.self, Pack.self, Inspect.self, Sign.self, Verify.self, ModelCommand.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
       Bench.self, Doctor.self, Dummy.self,
     ])
 }

@@ -60,6 +60,10 @@ import Testing
     Wrong("[mqtt]\nport = = 1", "line 4", "not TOML"),
     Wrong("[mqtt]\nport = 1\nport = 2", "not TOML"),
     Wrong("[agent]\nid = \"a\\u0000b\"", "NUL"),
+    Wrong("require_signature = true", "model.keys", "models must be signed", "sterna sign --new-key"),
+    Wrong("keys = \"/does/not/exist\"", "line 3: model.keys", "/does/not/exist", "No such file"),
+    Wrong("keys = \"/usr/share\"", "line 3: model.keys", "no public key", "NAME.pub"),
+    Wrong("import = [\"media\"]", "line 3: model.import[0]", "whole path"),
   ]
 
   @Test(arguments: wrong) func mistakesAreNamedWithPathAndLine(wrong: Wrong) throws {

@@ -1,6 +1,7 @@
 import Basics
 import Glibc
 import Jobs
+import ModelFile
 
 extension SternaError.Code {
   /// The configuration file cannot be used as it is.
@@ -57,7 +58,7 @@ extension AgentConfiguration {
     try readMQTT(root["mqtt"], &configuration.mqtt)
 
     let model = root["model"]
-    try model.allow(["path", "threads", "context", "kv"])
+    try model.allow(["path", "threads", "context", "kv", "require_signature", "keys", "store", "import"])
     configuration.model.path = try model["path"].string(bytes: 1...4096)
     configuration.model.threads = try model["threads"].optional?.int(in: 1...256)
     configuration.model.context = try model["context"].optional?.int(in: 64...1_048_576)
@@ -67,6 +68,8 @@ extension AgentConfiguration {
         throw kv.error("is not a storage of keys and values", expected: "\"q8\", \"f16\" or \"f32\"")
       }
     }
+
+    try readTrust(model, &configuration.model)
 
     let memory = root["memory"]
     try memory.allow(["limit_mb", "kv_mb"])
@@ -90,11 +93,10 @@ extension AgentConfiguration {
     if let megabytes = prefixes["disk_mb"].optional { configuration.prefixes.diskBytes = try megabytes.int(in: 0...1_000_000) * 1_000_000 }
 
     let journal = root["journal"]
-    try journal.allow(["path", "keep_hours", "keep_jobs", "max_mb"])
+    try journal.allow(["path", "keep_hours", "keep_jobs"])
     if let path = journal["path"].optional { configuration.journal.path = try path.string(bytes: 1...4096) }
     if let hours = journal["keep_hours"].optional { configuration.journal.keepSeconds = Int(try hours.double(in: 0...8760) * 3600) }
     if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
-    if let mb = journal["max_mb"].optional { configuration.journal.mostBytes = try mb.int(in: 1...1_000_000) * 1_000_000 }
 
     if let tasks = root["tasks"].optional {
       for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task, configuration.limits.job)) }
@@ -103,6 +105,33 @@ extension AgentConfiguration {
       throw root["tasks"].elements[i]["name"].error("is the name of another task already", expected: "a name of its own")
     }
     return configuration
+  }
+
+  private static func readTrust(_ reader: JSONReader, _ model: inout Model) throws(SternaError) {
+    if let required = reader["require_signature"].optional { model.requiresSignature = try required.bool() }
+    if let folder = reader["keys"].optional {
+      model.keys = try folder.string(bytes: 1...4096)
+      // Now rather than at the first stick.
+      do { _ = try TrustedKeys(folder: model.keys ?? "") } catch {
+        throw SternaError(
+          .badConfiguration, "\(error.place ?? ""): \(error.message)\(error.cause.map { ": " + $0 } ?? "")", at: folder.path, expected: error.expected ?? "a folder of public keys (NAME.pub)",
+          found: error.found, remedy: error.remedy)
+      }
+    }
+    guard model.keys != nil || !model.requiresSignature else {
+      throw SternaError(
+        .badConfiguration, "is missing, but models must be signed", at: "model.keys", expected: "the folder of the public keys of those who sign",
+        remedy: "sterna sign --new-key NAME makes a pair of keys; copy NAME.pub into a folder such as /etc/sterna/keys")
+    }
+    if let folder = reader["store"].optional { model.store = try folder.string(bytes: 1...4096) }
+    if let folders = reader["import"].optional {
+      model.importFolders = []
+      for folder in try folders.array(count: 0...100) {
+        let path = try folder.string(bytes: 1...4096)
+        guard path.hasPrefix("/") else { throw folder.error("is not a folder by its whole path", expected: "for example \"/media\"") }
+        model.importFolders.append(path)
+      }
+    }
   }
 
   private static func readMQTT(_ reader: JSONReader, _ mqtt: inout MQTT) throws(SternaError) {
@@ -207,7 +236,10 @@ extension AgentConfiguration {
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
       journal.path = state + "/" + journal.path
     }
-    if !prefixes.path.hasPrefix("/"), let end = journal.path.lastIndex(of: "/") { prefixes.path = journal.path[...end] + prefixes.path }
+    if let end = journal.path.lastIndex(of: "/") {
+      if !prefixes.path.hasPrefix("/") { prefixes.path = journal.path[...end] + prefixes.path }
+      if !model.store.hasPrefix("/") { model.store = journal.path[...end] + model.store }
+    }
   }
 
   private func checkTopics() throws(SternaError) {

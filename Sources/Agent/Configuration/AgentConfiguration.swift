@@ -72,6 +72,14 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var context: Int?
     /// Storage of keys and values, `q8`, `f16` or `f32`; nil: `q8` under a memory limit, else `f16`.
     public var kv: String?
+    /// Whether only signed models are used.
+    public var requiresSignature = false
+    /// The folder of the public keys of those who sign; nil: signatures are not looked at.
+    public var keys: String?
+    /// The folder of installed models. Relative paths are taken from the journal's folder.
+    public var store = "models"
+    /// From where `request/model/load` may take a model: folders and what is below them.
+    public var importFolders = ["/media", "/run/media", "/mnt"]
 
     public init() {}
   }
@@ -106,8 +114,6 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var keepSeconds = 86_400
     /// The most finished jobs remembered, whatever their age.
     public var keepJobs = 20_000
-    /// Bytes of the file that may be in use before jobs are refused. Remembered jobs are forgotten first.
-    public var mostBytes = 256_000_000
 
     public init() {}
   }

@@ -13,15 +13,16 @@ final class Loop {
   let intake: Intake
   let logger: Logger
   let notifier: Notifier
-  let model: ModelIdentity
+  var model: ModelIdentity
   let wake: Wake
   let inference: InferenceThread
+  let models: Models
   private let isStopRequested: () -> Bool
   let startedAt = Clock.wall
   let startedUptime = Clock.uptime
 
   init(
-    _ configuration: AgentConfiguration, model: ModelIdentity, logger: Logger, notifier: Notifier, wake: Wake, inference: InferenceThread,
+    _ configuration: AgentConfiguration, model: ModelIdentity, logger: Logger, notifier: Notifier, wake: Wake, inference: InferenceThread, models: Models,
     isStopRequested: @escaping () -> Bool
   ) {
     self.configuration = configuration
@@ -30,6 +31,7 @@ final class Loop {
     self.notifier = notifier
     self.wake = wake
     self.inference = inference
+    self.models = models
     self.isStopRequested = isStopRequested
     topics = Topics(configuration)
     intake = Intake(configuration)
@@ -75,11 +77,6 @@ final class Loop {
   var parsed: [Int: Arrival] = [:]
   /// Jobs at the engine, and those whose answer is in `finished`.
   var running: [Int: Running] = [:]
-  /// Waiting jobs that are to be answered with `cancelled`, and who is to be told when that is written down.
-  var cancelled: Set<Int> = []
-  var whenWritten: [() -> Void] = []
-  /// Whether jobs of clients are refused, until a request or the next start.
-  var isDraining = false
   /// Answers not written down yet.
   var finished: [(sequence: Int, Journal.Finished)] = []
   /// Written down, to be published.
@@ -148,6 +145,7 @@ extension Loop {
     while true {
       turn()
       if case .over = phase { return }
+      if let error = models.lost { throw error }
     }
   }
 
@@ -160,6 +158,7 @@ extension Loop {
     advanceLink(now)
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)
+    advanceModels()
     if store(events.messages, now) {
       for message in events.messages where intake.isRequest(message) { answer(request: message) }
     } else {

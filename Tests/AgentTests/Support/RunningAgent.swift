@@ -94,10 +94,14 @@ final class RunningAgent {
     try self.init(toml: Self.toml(broker, toml, journal: journal, mqtt: mqtt), environment: environment, engine: engine)
   }
 
-  init(toml: String, environment: [String: String] = [:], engine: @escaping Agent.EngineFactory) throws {
+  convenience init(toml: String, environment: [String: String] = [:], engine: @escaping Agent.EngineFactory) throws {
+    try self.init(toml: toml, environment: environment, load: { _ in try engine() })
+  }
+
+  init(toml: String, environment: [String: String] = [:], load: @escaping Agent.EngineLoader) throws {
     let configuration = try AgentConfiguration.parse(toml, name: "test", environment: environment)
     let log = self.log
-    agent = Agent(configuration: configuration, environment: environment, logger: Logger(label: "test") { _ in log }, engine: engine)
+    agent = Agent(configuration: configuration, environment: environment, logger: Logger(label: "test") { _ in log }, load: load)
     let (agent, done) = (self.agent, self.done)
     Foundation.Thread.detachNewThread {
       do { try agent.run(handlesSignals: false) } catch { log.logError("\(error)") }
