@@ -53,7 +53,15 @@ struct Intake {
 
   // MARK: - Clients
 
-  private func client(_ message: Session.Incoming, kind: String, _ wall: Int, _ uptime: Int) -> Arrival {
+  /// What a message asks for that was dealt to this agent as a member of a pool; nil for a topic of no pool.
+  func examine(dealt message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> Arrival? {
+    guard message.topic.hasPrefix(topics.pools) else { return nil }
+    let levels = message.topic.dropFirst(topics.pools.count).split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+    guard levels.count == 3, levels[1] == "jobs" else { return nil }
+    return client(message, kind: levels[2], pool: levels[0], wall, uptime)
+  }
+
+  private func client(_ message: Session.Incoming, kind: String, pool: String? = nil, _ wall: Int, _ uptime: Int) -> Arrival {
     let response = message.responseTopic.flatMap { topics.allowsResponse(to: $0) ? $0 : nil }
     var id: String?
     let job = Result { () throws(SternaError) -> Job in
@@ -73,15 +81,17 @@ struct Intake {
       key: Randomness.bytes(16), id: id ?? Randomness.id(), hash: digest([Array(kind.utf8), message.payload]), kind: kind,
       payload: message.payload, received: wall, uptime: uptime, output: "", response: response,
       correlation: message.correlation)
+    // An id sent to the agent itself and one sent to a pool have nothing to do with each other: their answers go to different topics.
+    let scope = pool.map { [Array("pool".utf8), Array($0.utf8)] } ?? []
     if let id {
-      entry.key = digest([Array("id".utf8), Array(id.utf8)])
+      entry.key = digest([Array("id".utf8), Array(id.utf8)] + scope)
     } else if let correlation = message.correlation, !correlation.isEmpty {
       // Two clients may count their requests alike, so the topic of the answer belongs to the key.
-      entry.key = digest([Array("correlation".utf8), Array((message.responseTopic ?? "").utf8), correlation])
+      entry.key = digest([Array("correlation".utf8), Array((message.responseTopic ?? "").utf8), correlation] + scope)
       let text = String(validating: correlation, as: UTF8.self) ?? ""
       entry.id = Job.isValid(id: text) ? text : "c-" + hexadecimal(digest([correlation]))
     }
-    entry.output = topics.result(entry.id)
+    entry.output = topics.result(entry.id, pool: pool)
     return arrival(entry, job, expiry: message.expiry, isFromClient: true)
   }
 

@@ -5,12 +5,13 @@ import Jobs
 
 struct Submit: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Send jobs to an agent over MQTT and print the results as they arrive.",
+    abstract: "Send jobs to an agent, or a pool of them, over MQTT and print the results as they arrive.",
     discussion: """
       A job is sent again, with the same id, until its result is there.
 
         sterna submit classify --agent gateway --labels leak,fire,vibration \\
           --text "water under pump 7"
+        sterna submit classify --pool line --labels leak,fire < notes.txt
         sterna submit extract --host broker.local --fields machine,place < notes.txt
       """)
 
@@ -26,6 +27,8 @@ struct Submit: ParsableCommand {
   var base = "sterna"
   @Option(help: "The agent's id.")
   var agent = "gateway"
+  @Option(help: "The name of a pool of agents, in place of one agent.")
+  var pool: String?
   @Option(help: "Labels for classify: NAME or NAME=DESCRIPTION, separated by commas.")
   var labels: String?
   @Option(help: "Fields for extract: NAME or NAME:TYPE, separated by commas.")
@@ -56,11 +59,17 @@ struct Submit: ParsableCommand {
     connection.mqtt.password = environment()["STERNA_MQTT_PASSWORD"]
     connection.base = base
     connection.agent = agent
+    connection.pool = pool
     connection.timeout = timeout
-    let jobOptions = try options.map { text throws(SternaError) in
+    var jobOptions = try options.map { text throws(SternaError) in
       do throws(SternaError) { return try JSON.parse(Array(text.utf8)) } catch { throw error.within("--options") }
     }
 
+    // In a pool it matters who has a job: if that agent goes away, another one gets it.
+    if pool != nil, case .object(var members) = jobOptions ?? .object([:]), members["ack"] == nil {
+      members["ack"] = true
+      jobOptions = .object(members)
+    }
     let document = try schema.map { path throws(SternaError) in try readSchema(path) }
 
     var submissions: [Submitter.Submission] = []

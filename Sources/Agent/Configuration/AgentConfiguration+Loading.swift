@@ -30,6 +30,7 @@ extension AgentConfiguration {
       var configuration = try read(JSONReader(source.root))
       try configuration.resolve(environment)
       try configuration.checkTopics()
+      try configuration.checkFleet()
       return configuration
     } catch {
       throw source.located(error)
@@ -41,7 +42,7 @@ extension AgentConfiguration {
 
 extension AgentConfiguration {
   private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
-    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "tasks"])
+    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "pool", "tasks"])
     var configuration = AgentConfiguration()
 
     let agent = root["agent"]
@@ -97,6 +98,8 @@ extension AgentConfiguration {
     if let path = journal["path"].optional { configuration.journal.path = try path.string(bytes: 1...4096) }
     if let hours = journal["keep_hours"].optional { configuration.journal.keepSeconds = Int(try hours.double(in: 0...8760) * 3600) }
     if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
+
+    try readPool(root["pool"], &configuration.pool)
 
     if let tasks = root["tasks"].optional {
       for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task, configuration.limits.job)) }

@@ -17,6 +17,7 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var limits = Limits()
   public var journal = Journal()
   public var prefixes = Prefixes()
+  public var pool = Pool()
   public var tasks: [Task] = []
 
   public init() {}
@@ -124,6 +125,16 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var path = "prefixes"
     /// Bytes that its files may take together; 0 keeps them in memory only.
     public var diskBytes = 256_000_000
+
+    public init() {}
+  }
+
+  /// Pools of agents that share jobs through the broker.
+  public struct Pool: Sendable, Equatable {
+    /// Of which pools this agent is a member: their jobs come on `<base>/pool/<name>/jobs/<kind>`, each to one member.
+    public var names: [String] = []
+    /// With so many jobs waiting or running the agent leaves its pools; it comes back when half of them are done.
+    public var fullJobs = 64
 
     public init() {}
   }

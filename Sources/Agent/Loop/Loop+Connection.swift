@@ -77,16 +77,19 @@ extension Loop {
       outbox.prepend(delivery)
     }
     inFlight = [:]
-    let longest = Double(configuration.mqtt.reconnectLongest)
-    let delay = slowly ? longest : min(longest, Double(configuration.mqtt.reconnectFirst) * Double(1 << min(failures, 20)))
+    link = .down(retryAt: Clock.uptime + reconnectDelay(after: failures, slowly: slowly))
     failures += 1
-    // Jitter, so that a fleet does not come back to its broker in one instant.
-    let wait = Int(Double.random(in: 0.5...1) * delay)
-    link = .down(retryAt: Clock.uptime + wait)
     // Said once; a broker that is away for a week does not fill a log.
     logger.log(level: wasUp || reason != lastComplaint ? level : .debug, "no connection to \(broker): \(reason)\(wasUp || reason != lastComplaint ? "; trying again until it works" : "")")
     lastComplaint = reason
     notifier.send("STATUS=no connection to \(broker): \(reason)")
+  }
+
+  /// Milliseconds until the next attempt, with jitter, so that a fleet does not come back to its broker in one instant.
+  func reconnectDelay(after failures: Int, slowly: Bool) -> Int {
+    let longest = Double(configuration.mqtt.reconnectLongest)
+    let delay = slowly ? longest : min(longest, Double(configuration.mqtt.reconnectFirst) * Double(1 << min(failures, 20)))
+    return Int(Double.random(in: 0.5...1) * delay)
   }
 
   private func connected(_ session: Session, _ events: Session.Events, _ now: Int) {

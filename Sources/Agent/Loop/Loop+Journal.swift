@@ -70,10 +70,13 @@ extension Loop {
 
   /// Writes down what arrived, what is finished and what begins, in one transaction.
   ///
+  /// - Parameters:
+  ///   - messages: of the agent's own connection.
+  ///   - dealt: of the pools.
   /// - Returns: false when the messages are neither stored nor answered, so that their acknowledgements must not go out.
-  func store(_ messages: [Session.Incoming], _ now: Int) -> Bool {
+  func store(_ messages: [Session.Incoming], dealt: [Session.Incoming], _ now: Int) -> Bool {
     for done in inference.takeDone(now) { finish(done) }
-    let arrivals = messages.flatMap { intake.examine($0) }
+    let arrivals = messages.flatMap { intake.examine($0) } + dealt.compactMap { intake.examine(dealt: $0) }
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.
     let areSentDue = !sent.isEmpty && (now - sentSince > 2000 || sent.count > 200)
     guard !arrivals.isEmpty || !finished.isEmpty || areSentDue || hasChoice(now) else { return true }

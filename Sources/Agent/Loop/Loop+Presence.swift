@@ -47,6 +47,7 @@ extension Loop {
         "payload_bytes": .number(limits.job.payloadBytes), "input_bytes": .number(limits.job.inputBytes), "labels": .number(limits.job.labels),
         "fields": .number(limits.job.fields), "queue_jobs": .number(limits.queueJobs), "queue_bytes": .number(limits.queueBytes),
       ],
+      "pools": .array(configuration.pool.names.map { .string($0) }),
       "response_topics": .array(configuration.allowedResponseTopics.map { .string($0) }),
       "started_at": .string(Clock.text(startedAt)),
     ]
@@ -61,6 +62,7 @@ extension Loop {
       "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(ProcessMemory.residentBytes),
       "peak_rss_bytes": .number(ProcessMemory.peakResidentBytes),
     ]
+    if !configuration.pool.names.isEmpty { health["pools"] = .array(pool.isMember ? configuration.pool.names.map { .string($0) } : []) }
     // What the kernel holds against a limit, page cache and all.
     if let group = ProcessMemory.group {
       health["memory_limit_bytes"] = .number(group.limitBytes)

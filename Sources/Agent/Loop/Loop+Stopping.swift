@@ -24,7 +24,7 @@ extension Loop {
       } else if jobEndedAt == 0 {
         jobEndedAt = now
       }
-      let isFlushed = finished.isEmpty && outbox.isEmpty && !inFlight.values.contains { if case .note = $0 { false } else { true } }
+      let isFlushed = finished.isEmpty && outbox.isEmpty && pool.unconfirmed == 0 && !inFlight.values.contains { if case .note = $0 { false } else { true } }
       guard isFlushed || !isUp || now - max(since, jobEndedAt) > 3000 else { return }
       phase = .leaving(since: now, note: nil)
       phase = .leaving(since: now, note: sayState())
@@ -39,6 +39,10 @@ extension Loop {
         }
       }
       if let session, isUp {
+        session.disconnect()
+        _ = session.write()
+      }
+      if case .up(let session) = pool.link {
         session.disconnect()
         _ = session.write()
       }

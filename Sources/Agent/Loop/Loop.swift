@@ -47,9 +47,17 @@ final class Loop {
     /// Connected, waiting for CONNACK.
     case greeting(Session, since: Int)
     case up(Session)
+
+    var session: Session? {
+      switch self {
+      case .greeting(let session, _), .up(let session): session
+      case .down, .connecting: nil
+      }
+    }
   }
 
   var link = Link.down(retryAt: 0)
+  var pool = PoolMembership()
   var failures = 0
   var lastComplaint = ""
   /// Whether MQTT 5 was refused.
@@ -158,24 +166,23 @@ extension Loop {
     advanceLink(now)
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)
+    let dealt = advancePool(now)
     advanceModels()
-    if store(events.messages, now) {
+    if store(events.messages, dealt: dealt, now) {
       for message in events.messages where intake.isRequest(message) { answer(request: message) }
     } else {
       drop("the journal failed")
+      dropPool("the journal failed")
     }
     publish(now)
+    joinOrLeavePools()
     if let session, session.wantsToWrite, let reason = session.write() { drop(reason) }
+    if let session = pool.link.session, session.wantsToWrite, let reason = session.write() { dropPool(reason) }
     if now - lastTick >= 1000 || now < lastTick { tick(now) }
     advanceStop(now)
   }
 
-  var session: Session? {
-    switch link {
-    case .greeting(let session, _), .up(let session): session
-    case .down, .connecting: nil
-    }
-  }
+  var session: Session? { link.session }
 
   var isUp: Bool { if case .up = link { true } else { false } }
 
@@ -186,7 +193,9 @@ extension Loop {
     if isHurried || journal != nil && journalFailure == nil && (!finished.isEmpty || hasChoice(Clock.uptime)) { timeout = 0 }
     isHurried = false
     var descriptors = [pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)]
-    if let session, case let socket = session.socket, socket >= 0 {
+    if case .down(let retryAt) = pool.link, wantsPools { timeout = min(timeout, retryAt - Clock.uptime) }
+    for session in [session, pool.link.session] {
+      guard let session, case let socket = session.socket, socket >= 0 else { continue }
       descriptors.append(pollfd(fd: socket, events: Int16(POLLIN | (session.wantsToWrite ? POLLOUT : 0)), revents: 0))
     }
     _ = poll(&descriptors, nfds_t(descriptors.count), Int32(max(0, min(1000, timeout))))
@@ -198,6 +207,7 @@ extension Loop {
     lastTick = now
     if let session, let reason = session.tick() { drop(reason) }
     if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
+    tickPool(now)
     if journalFailure != nil, now >= journalRetryAt { retryJournal(now) }
     if let complaint = inference.takeComplaint() { logger.warning("\(complaint)") }
     if !delayed.isEmpty {

@@ -60,6 +60,8 @@ final class Session {
     var published: [(message: Int32, reason: Int32)] = []
     /// Granted QoS, or refusals from 128 on.
     var subscribed: [(message: Int32, granted: [Int32])] = []
+    /// How many ends of subscriptions the broker has confirmed.
+    var unsubscribed = 0
     /// The broker's reason for ending the connection.
     var disconnected: Int32?
   }
@@ -187,6 +189,10 @@ extension Session {
     mosquitto_subscribe_v5(handle, nil, filter, 1, Int32(options), properties)
   }
 
+  func unsubscribe(_ filter: String) {
+    mosquitto_unsubscribe_v5(handle, nil, filter, nil)
+  }
+
   /// Queues a message with QoS 1.
   ///
   /// - Returns: the number that its acknowledgement will carry, or the library's error.
@@ -251,6 +257,7 @@ extension Session {
       let granted = (0..<Int(count)).compactMap { granted?[$0] }
       session(me)?.events.subscribed.append((number, granted))
     }
+    mosquitto_unsubscribe_v5_callback_set(handle) { _, me, _, _ in session(me)?.events.unsubscribed += 1 }
     mosquitto_message_v5_callback_set(handle) { _, me, message, properties in
       guard let me = session(me), let message else { return }
       me.receive(message.pointee, properties)

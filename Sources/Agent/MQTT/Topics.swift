@@ -58,6 +58,8 @@ struct Topics: Sendable {
   let state: String
   let info: String
   let health: String
+  /// In front of the names of all pools.
+  let pools: String
   private let allowed: [TopicFilter]
   private let listened: [TopicFilter]
 
@@ -69,18 +71,23 @@ struct Topics: Sendable {
     state = own + "/state"
     info = own + "/info"
     health = own + "/health"
+    pools = "\(configuration.base)/pool/"
     allowed = configuration.allowedResponseTopics.map(TopicFilter.init)
     listened = (["\(own)/jobs/+", "\(own)/request/#"] + configuration.tasks.flatMap(\.inputs)).map(TopicFilter.init)
   }
 
-  func result(_ id: String) -> String { "\(own)/results/\(id)" }
+  /// Where the answer to a job goes that came to the agent itself, or to one of its pools.
+  func result(_ id: String, pool: String? = nil) -> String { "\(pool.map { pools + $0 } ?? own)/results/\(id)" }
+
+  /// With which every job of a pool goes to one of its members.
+  func share(of pool: String) -> String { "$share/\(pool)/\(pools)\(pool)/jobs/+" }
 
   /// Whether a client may have its answer sent to this topic. The agent may write where clients may not, so it must not be
-  /// talked into writing anywhere: only inside the allow list, never to its own topics or to one that it listens to, never to a
+  /// talked into writing anywhere: only inside the allow list, never to its own topics, those of pools or one that it listens to, never to a
   /// `/set` topic, with which devices are switched, nor to Home Assistant's discovery.
   func allowsResponse(to topic: String) -> Bool {
     isPublishTopic(topic) && allowed.contains { $0.matches(topic) } && !listened.contains { $0.matches(topic) }
-      && topic != own && !topic.hasPrefix(own + "/") && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/")
+      && topic != own && !topic.hasPrefix(own + "/") && !topic.hasPrefix(pools) && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/")
   }
 
   /// The client behind a response topic: the beginning up to the level where the allow list leaves it the choice, `sterna/clients/line3` of `sterna/clients/line3/replies/7`.

@@ -89,9 +89,9 @@ final class RunningAgent {
   /// - Parameter toml: added to the configuration of the broker's address, a quick reconnect, and a journal in the broker's folder.
   convenience init(
     _ broker: Broker, _ toml: String = "", environment: [String: String] = [:], journal: String = "journal.sqlite",
-    mqtt: String = "", engine: @escaping Agent.EngineFactory = { FakeEngine() }
+    mqtt: String = "", id: String = "test", engine: @escaping Agent.EngineFactory = { FakeEngine() }
   ) throws {
-    try self.init(toml: Self.toml(broker, toml, journal: journal, mqtt: mqtt), environment: environment, engine: engine)
+    try self.init(toml: Self.toml(broker, toml, journal: journal, mqtt: mqtt, id: id), environment: environment, engine: engine)
   }
 
   convenience init(toml: String, environment: [String: String] = [:], engine: @escaping Agent.EngineFactory) throws {
@@ -109,10 +109,10 @@ final class RunningAgent {
     }
   }
 
-  static func toml(_ broker: Broker, _ more: String = "", journal: String = "journal.sqlite", mqtt: String = "") -> String {
+  static func toml(_ broker: Broker, _ more: String = "", journal: String = "journal.sqlite", mqtt: String = "", id: String = "test") -> String {
     """
     [agent]
-    id = "test"
+    id = "\(id)"
     log_level = "debug"
     [mqtt]
     port = \(broker.port)
