@@ -4,7 +4,7 @@ import Glibc
 import Jobs
 
 // An agent in a process of its own, for tests that kill it. Usage: agent-test-helper CONFIG GATE
-// Its engine answers as soon as the file GATE exists, with the first label and a score of one. It dies of the text "deadly", and writes the ids of jobs into GATE.runs as it begins them.
+// Its engine answers as soon as the file GATE exists, with the first label and a score of one, or 0.4 where the text has "unsure" in it. It dies of the text "deadly", and writes the ids of jobs into GATE.runs as it begins them.
 
 final class GatedEngine: JobRunner {
   let model = ModelIdentity(name: "gated", sha256: String(repeating: "0", count: 64))
@@ -23,7 +23,8 @@ final class GatedEngine: JobRunner {
     }
     if job.input == "deadly" { kill(getpid(), SIGKILL) }
     guard case .classify(let labels) = job.work else { return Outcome(.failure(SternaError(.unsupported, "only classify"))) }
-    return Outcome(.success(.classification(.init(scores: labels.map { ($0.name, $0.name == labels[0].name ? 1 : 0) }, best: 0))))
+    let best: Float = job.input.contains("unsure") ? 0.4 : 1
+    return Outcome(.success(.classification(.init(scores: labels.map { ($0.name, $0.name == labels[0].name ? best : 0) }, best: 0))))
   }
 }
 

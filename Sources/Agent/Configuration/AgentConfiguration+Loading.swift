@@ -182,7 +182,7 @@ extension AgentConfiguration {
   }
 
   private static func readTask(_ reader: JSONReader, _ limits: JobLimits) throws(SternaError) -> Task {
-    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "schema", "options", "calibration"])
+    try reader.allow(["name", "kind", "input", "output", "text", "id", "labels", "fields", "schema", "options", "calibration", "escalate"])
     let name = try reader["name"].string()
     guard Job.isValid(id: name) else { throw reader["name"].error("is not a name", expected: "1 to 64 characters of A-Z, a-z, 0-9, . _ -") }
     guard let kind = JobTask(rawValue: try reader["kind"].string()) else {
@@ -208,6 +208,7 @@ extension AgentConfiguration {
       id: try reader["id"].optional?.pointer(), work: work,
       options: try Job.Options.parse(reader["options"], limits: limits))
     try task.work.validate(with: task.options, path: reader["labels"].path)
+    if let escalate = reader["escalate"].optional { task.escalation = try readEscalation(escalate, task: reader, limits: limits) }
     if let file = reader["calibration"].optional {
       guard case .classify(let labels) = task.work else { throw file.error("belongs to classifications", expected: "nothing") }
       let path = try file.string(bytes: 1...4096)

@@ -154,6 +154,8 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var options: Job.Options
     /// Turns the scores of a classification into frequencies.
     public var calibration: Calibration?
+    /// Whom it asks where this agent's model is not sure; nil: nobody.
+    public var escalation: Escalation?
 
     public init(
       name: String, inputs: [String], output: String, text: JSONPointer? = nil, id: JSONPointer? = nil, work: Job.Work,

@@ -17,7 +17,7 @@ final class Journal {
   /// No number is ever given twice, neither after a rollback nor to the rows of a journal that takes the place of this one.
   private(set) var nextSequence: Int
   /// Rows of finished jobs, for the bound on their number.
-  private(set) var rememberedJobs: Int
+  var rememberedJobs: Int
 
   /// Opens the journal, or makes one.
   ///
@@ -78,7 +78,7 @@ final class Journal {
           task TEXT,                -- name of the configured task; then payload is the message as it came
           source TEXT,              -- topic that a task's message came from
           payload BLOB,             -- until the job is finished
-          state INTEGER NOT NULL,   -- 0 accepted, 1 finished, 2 refused
+          state INTEGER NOT NULL,   -- 0 accepted, 1 finished, 2 refused, 3 answered provisionally while a pool is asked
           attempt INTEGER NOT NULL,   -- how often it was given to the engine
           priority INTEGER NOT NULL,
           received INTEGER NOT NULL,  -- ms since 1970, as far as the clock can be trusted
@@ -97,6 +97,7 @@ final class Journal {
         );
         CREATE UNIQUE INDEX jobs_key ON jobs(key);
         CREATE TABLE boots(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+        \(escalationTables)
         PRAGMA application_id=\(applicationID);
         PRAGMA user_version=\(version);
         """)
@@ -111,6 +112,7 @@ final class Journal {
         ALTER TABLE jobs ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE jobs ADD COLUMN deaths INTEGER;
         UPDATE jobs SET attempt=0 WHERE state=0;
+        \(escalationTables)
         PRAGMA user_version=2;
         """)
     }
@@ -186,6 +188,10 @@ extension Journal {
     var result: [UInt8]
     /// The job was none: its id stays free for the job put right.
     var isRefusal = false
+    /// With a provisional answer: what a pool is asked.
+    var escalation: Escalation?
+    /// Whether it takes the place of a provisional answer.
+    var endsEscalation = false
   }
 
   /// What is known about an id.
@@ -197,7 +203,7 @@ extension Journal {
 
   func find(key: [UInt8]) throws(SternaError) -> Known? {
     try database.statement("SELECT seq, hash, state FROM jobs WHERE key=?").rows(.blob(key)) {
-      Known(sequence: $0.int(0), hash: $0.blob(1) ?? [], isFinished: $0.int(2) != 0)
+      Known(sequence: $0.int(0), hash: $0.blob(1) ?? [], isFinished: [1, 2].contains($0.int(2)))
     }.first
   }
 
@@ -239,6 +245,8 @@ extension Journal {
   ///
   /// - Returns: which messages are to be sent; nil when there is no such job, or it has its answer.
   func finish(_ sequence: Int, with finished: Finished, at time: Int) throws(SternaError) -> Unsent? {
+    if finished.endsEscalation { return try settleEscalation(sequence, with: finished, at: time) }
+    if let escalation = finished.escalation { return try escalate(sequence, escalation, with: finished, at: time) }
     let unsent = try database.statement(
       """
       UPDATE jobs SET state=?, running=0, key=CASE WHEN ?1=2 THEN randomblob(16) ELSE key END, payload=NULL, finished=?, status=?, code=?, result=?,

@@ -58,12 +58,10 @@ extension Loop {
     message.model = done.model
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)
     message.runMilliseconds = done.ended - done.started
-    var code: String?
     var isRefusal = false
     if case .failure(let error) = done.outcome.result {
       // Interrupted by our own end: it stays in the journal and runs after the next start.
       if error.code == .cancelled, case .stopping = phase { return }
-      code = error.code.forClients.rawValue
       // A schema is read when its job runs.
       isRefusal = error.code == .badField || error.code == .unsupported
       logger.warning("a job failed: \(error.code.rawValue): \(error.message)", metadata: ["id": "\(job.entry.id)"])
@@ -71,7 +69,7 @@ extension Loop {
       logger.debug("answered in \(done.ended - done.started) ms", metadata: ["id": "\(job.entry.id)"])
     }
     counters.averageRun += (Double(done.ended - done.started) - counters.averageRun) / 8
-    settle(done.sequence, .init(status: code == nil ? "ok" : "error", code: code, result: message.json(done.outcome).compactBytes, isRefusal: isRefusal))
+    settle(done.sequence, job.entry, message.json(done.outcome), done.outcome.result, isRefusal: isRefusal)
   }
 
   /// Publishes from the outbox, as much as the broker takes at a time. The library's own queue, which is lost in a crash, stays empty.
@@ -82,6 +80,12 @@ extension Loop {
       switch delivery {
       case .note: outbox.removeFirst(); continue
       case .transient(let outgoing): message = outgoing
+      case .question(let id):
+        guard let journal else { return }
+        let question: Session.Outgoing?
+        do { question = try self.question(id, journal) } catch { return failed(error) }
+        guard let question else { outbox.removeFirst(); continue }
+        message = question
       case .stored(let sequence, let target):
         guard let journal else { return }
         let stored: Journal.Message?

@@ -104,6 +104,7 @@ extension Loop {
       let options = i == 0 ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
       session.subscribe(filter, options: UInt32(options), identifier: i + 1)
     }
+    subscribeToSecondOpinions(session)
     logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
     sayState()
@@ -131,6 +132,9 @@ extension Loop {
     case .note(let topic):
       if reason >= 128 { logger.error("the broker refuses messages on \(topic): \(String(cString: mosquitto_reason_string(reason)))") }
     case .transient: break
+    case .question(let id):
+      // Nobody is in the pool, or all of it are full.
+      if reason == 16 { escalations.postpone(id, to: now + 2000) }
     case .stored(let sequence, let target):
       if reason >= 128 {
         logger.warning("the broker refuses a result: \(String(cString: mosquitto_reason_string(reason)))", metadata: ["job": "\(sequence)"])
@@ -139,6 +143,7 @@ extension Loop {
       }
       if sent.isEmpty { sentSince = now }
       sent.append((sequence, target))
+      said(sequence, now)
     }
   }
 }

@@ -24,6 +24,7 @@ extension Loop {
     let known = Set(inFlight.values.map(\.sequence))
     outbox = Fifo(outbox.filter { if case .transient = $0 { true } else { false } })
     for (sequence, targets) in try journal.unsent() where !known.contains(sequence) { enqueue(sequence, targets) }
+    try resumeEscalations(journal, Clock.uptime)
     self.journal = journal
     if queued + outbox.count > 0 { logger.info("going on with \(queued) jobs and \(outbox.count) results from before") }
   }
@@ -76,6 +77,7 @@ extension Loop {
   /// - Returns: false when the messages are neither stored nor answered, so that their acknowledgements must not go out.
   func store(_ messages: [Session.Incoming], dealt: [Session.Incoming], _ now: Int) -> Bool {
     for done in inference.takeDone(now) { finish(done) }
+    let messages = takeSecondOpinions(messages, now)
     let arrivals = messages.flatMap { intake.examine($0) } + dealt.compactMap { intake.examine(dealt: $0) }
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.
     let areSentDue = !sent.isEmpty && (now - sentSince > 2000 || sent.count > 200)
@@ -146,7 +148,7 @@ extension Loop {
     if let targets = try journal.finish(sequence, with: answer, at: Clock.wall) { return effects.unsent.append((sequence, targets)) }
     // The journal that accepted this job was set aside while it ran. (Or the answer is in this one already: a commit that failed may have got through.)
     guard let entry = running[sequence]?.entry, try journal.find(key: entry.key) == nil else { return }
-    effects.unsent.append((try journal.adopt(entry, with: answer), entry.response == nil ? .output : [.output, .response]))
+    effects.unsent.append((try journal.adopt(entry, with: unescalated(answer)), entry.response == nil ? .output : [.output, .response]))
   }
 
   /// Puts back what a transaction that failed had taken in hand. Answers of the engine stay, to be written down later.
@@ -175,7 +177,7 @@ extension Loop {
   private func apply(_ effects: Effects) {
     for (sequence, answer) in finished {
       running[sequence] = nil
-      if answer.status == "ok" { counters.done += 1 } else { counters.failed += 1 }
+      if let escalation = answer.escalation { begin(escalation, sequence) } else if answer.status == "ok" { counters.done += 1 } else { counters.failed += 1 }
     }
     finished = []
     sent = []

@@ -40,7 +40,7 @@ extension Loop {
         configuration.tasks.map {
           [
             "name": .string($0.name), "kind": .string($0.work.task.rawValue), "input": .array($0.inputs.map { .string($0) }),
-            "output": .string($0.output),
+            "output": .string($0.output), "escalate": $0.escalation.map { JSON.string($0.pool) } ?? JSON.null,
           ]
         }),
       "limits": [
@@ -63,6 +63,12 @@ extension Loop {
       "peak_rss_bytes": .number(ProcessMemory.peakResidentBytes),
     ]
     if !configuration.pool.names.isEmpty { health["pools"] = .array(pool.isMember ? configuration.pool.names.map { .string($0) } : []) }
+    if configuration.tasks.contains(where: { $0.escalation != nil }) {
+      health["escalations"] = [
+        "open": .number(escalations.open.count), "answered": .number(escalations.counters.answered), "failed": .number(escalations.counters.failed),
+        "paused": .array(escalations.paused(now).map { .string($0) }),
+      ]
+    }
     // What the kernel holds against a limit, page cache and all.
     if let group = ProcessMemory.group {
       health["memory_limit_bytes"] = .number(group.limitBytes)

@@ -75,11 +75,14 @@ extension Loop {
     guard let job = running[sequence], !job.isAnswered else { return }
     if error.code == .poisoned { logger.error("a job is given up: \(error.message)", metadata: ["id": "\(job.entry.id)"]) }
     let json = message(job.entry, meta: job.meta).failure(error)
-    settle(sequence, .init(status: "error", code: error.code.forClients.rawValue, result: json.compactBytes))
+    settle(sequence, job.entry, json, .failure(error))
   }
 
-  func settle(_ sequence: Int, _ answer: Journal.Finished) {
+  /// - Parameter result: that `json` tells.
+  func settle(_ sequence: Int, _ entry: Journal.Entry, _ json: JSON, _ result: Result<Answer, SternaError>, isRefusal: Bool = false) {
     running[sequence]?.isAnswered = true
+    var answer = answer(sequence, entry, json, result)
+    answer.isRefusal = isRefusal
     finished.append((sequence, answer))
   }
 }

@@ -58,6 +58,7 @@ final class Loop {
 
   var link = Link.down(retryAt: 0)
   var pool = PoolMembership()
+  var escalations = Escalations()
   var failures = 0
   var lastComplaint = ""
   /// Whether MQTT 5 was refused.
@@ -103,6 +104,8 @@ final class Loop {
     case transient(Session.Outgoing)
     /// Retained words about the agent itself; said again on every connection.
     case note(topic: String)
+    /// A job for a pool, by its id there.
+    case question(String)
 
     var sequence: Int { if case .stored(let sequence, _) = self { sequence } else { 0 } }
   }
@@ -208,6 +211,7 @@ extension Loop {
     if let session, let reason = session.tick() { drop(reason) }
     if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
     tickPool(now)
+    tickEscalations(now)
     if journalFailure != nil, now >= journalRetryAt { retryJournal(now) }
     if let complaint = inference.takeComplaint() { logger.warning("\(complaint)") }
     if !delayed.isEmpty {

@@ -60,6 +60,8 @@ struct Topics: Sendable {
   let health: String
   /// In front of the names of all pools.
   let pools: String
+  /// Where pools answer what this agent asks them (MQTT 5).
+  let secondOpinions: String
   private let allowed: [TopicFilter]
   private let listened: [TopicFilter]
 
@@ -72,8 +74,11 @@ struct Topics: Sendable {
     info = own + "/info"
     health = own + "/health"
     pools = "\(configuration.base)/pool/"
+    // Among the topics that the usual access rules leave to a client: those with its own client id.
+    let isLevel = !configuration.clientID.utf8.contains { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") || $0 == 0 }
+    secondOpinions = "\(configuration.base)/clients/\(isLevel ? configuration.clientID : "sterna-" + configuration.id)/replies/escalated"
     allowed = configuration.allowedResponseTopics.map(TopicFilter.init)
-    listened = (["\(own)/jobs/+", "\(own)/request/#"] + configuration.tasks.flatMap(\.inputs)).map(TopicFilter.init)
+    listened = (["\(own)/jobs/+", "\(own)/request/#", secondOpinions] + configuration.tasks.flatMap(\.inputs)).map(TopicFilter.init)
   }
 
   /// Where the answer to a job goes that came to the agent itself, or to one of its pools.
