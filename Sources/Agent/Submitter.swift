@@ -99,6 +99,11 @@ public final class Submitter {
   /// - Parameter each: called for every answer as it arrives, errors of the agent included.
   /// - Throws: when the broker cannot be reached or answers are missing after `timeout`.
   public func submit(_ submissions: [Submission], each: (Submission, Reply) -> Void) throws(SternaError) {
+    guard isAgentID(options.pool ?? options.agent) else {
+      throw SternaError(
+        .badConfiguration, "is not the name of \(options.pool == nil ? "an agent" : "a pool")", at: options.pool ?? options.agent,
+        expected: "1 to 32 characters of a-z, 0-9 and -")
+    }
     var waiting = submissions[...]
     var pending: [String: Pending] = [:]
     var lastAnswer = Clock.uptime
