@@ -13,6 +13,8 @@ public final class Agent: Sendable {
   public typealias EngineFactory = @Sendable () throws -> any JobRunner
   /// The same for a model file: that of the configuration, or one that was installed since.
   public typealias EngineLoader = @Sendable (_ modelPath: String) throws -> any JobRunner
+  /// Reads the configuration again, when SIGHUP or `reload()` asks for it.
+  public typealias Reloader = @Sendable () throws(SternaError) -> AgentConfiguration
 
   /// As `info` says it.
   public static let version = "0.1.0"
@@ -21,16 +23,22 @@ public final class Agent: Sendable {
   private let environment: [String: String]
   private let logger: Logger
   private let load: EngineLoader
+  private let reloader: Reloader?
   private let isStopRequested = Atomic<Bool>(false)
+  private let isReloadRequested = Atomic<Bool>(false)
   private let wake = Wake()
 
   /// - Parameters:
   ///   - environment: what systemd says (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `JOURNAL_STREAM`); nil: that of the process.
   ///   - logger: nil: stderr, at the configured level.
-  public init(configuration: AgentConfiguration, environment: [String: String]? = nil, logger: Logger? = nil, load: @escaping EngineLoader) {
+  ///   - reloader: nil: a reload changes nothing.
+  public init(
+    configuration: AgentConfiguration, environment: [String: String]? = nil, logger: Logger? = nil, reloader: Reloader? = nil, load: @escaping EngineLoader
+  ) {
     self.configuration = configuration
     self.environment = environment ?? processEnvironment()
     self.logger = logger ?? .standardError(configuration.logLevel, environment: self.environment)
+    self.reloader = reloader
     self.load = load
   }
 
@@ -49,6 +57,7 @@ public final class Agent: Sendable {
     if handlesSignals { Signals.install(wake) }
     defer { if handlesSignals { Signals.uninstall() } }
     let isStopping = { self.isStopRequested.load(ordering: .acquiring) || handlesSignals && Signals.stopRequested }
+    let takeReload = { self.isReloadRequested.exchange(false, ordering: .acquiringAndReleasing) || handlesSignals && Signals.takeReload() }
 
     notifier.send("STATUS=loading the model")
     let inference = InferenceThread(wake: wake)
@@ -67,7 +76,8 @@ public final class Agent: Sendable {
     }
     logger.info("model \(model.name) \(model.sha256.prefix(16)) is ready")
     let loop = Loop(
-      configuration, model: model, logger: logger, notifier: notifier, wake: wake, inference: inference, models: models, isStopRequested: isStopping)
+      configuration, model: model, logger: logger, notifier: notifier, wake: wake, inference: inference, models: models, isStopRequested: isStopping,
+      takeReload: takeReload, reloader: reloader)
     do { try loop.run() } catch {
       inference.stop()
       thread.join()
@@ -81,6 +91,12 @@ public final class Agent: Sendable {
   /// Ends `run()` as a signal would. May be called from any thread.
   public func stop() {
     isStopRequested.store(true, ordering: .releasing)
+    wake.ring()
+  }
+
+  /// Reads the tasks of the configuration again, as SIGHUP would. May be called from any thread.
+  public func reload() {
+    isReloadRequested.store(true, ordering: .releasing)
     wake.ring()
   }
 

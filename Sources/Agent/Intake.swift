@@ -17,9 +17,21 @@ struct Intake {
   let limits: JobLimits
   private let filters: [[TopicFilter]]
 
-  /// What to subscribe to, each filter once: the jobs of clients first, then requests. The position, counted from 1, is the subscription identifier
-  /// (MQTT 5), with which a broker says why it delivers: filters may overlap, and then it delivers once for each.
+  /// What to subscribe to, each filter once: the jobs of clients first, then requests. Each has an identifier (MQTT 5), with which a broker says why it delivers: filters may
+  /// overlap, and then it delivers once for each.
   let subscriptions: [String]
+
+  private static let clients = 1
+  private static let requests = 2
+
+  /// The identifier of a subscription. It depends on the filter alone: what the broker has queued was numbered by an earlier configuration.
+  func identifier(of filter: String) -> Int {
+    switch filter {
+    case subscriptions[0]: Self.clients
+    case subscriptions[1]: Self.requests
+    default: digest([Array(filter.utf8)]).prefix(4).reduce(0) { $0 << 8 | Int($1) } % (1 << 27) + 3
+    }
+  }
 
   init(_ configuration: AgentConfiguration) {
     tasks = configuration.tasks
@@ -33,7 +45,7 @@ struct Intake {
 
   /// What a message asks for. Several tasks may listen to one topic; nobody may want the message at all.
   func examine(_ message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> [Arrival] {
-    if message.topic.hasPrefix(topics.jobs), message.subscriptions.isEmpty || message.subscriptions.contains(1) {
+    if message.topic.hasPrefix(topics.jobs), message.subscriptions.isEmpty || message.subscriptions.contains(Self.clients) {
       return [client(message, kind: String(message.topic.dropFirst(topics.jobs.count)), wall, uptime)]
     }
     guard !isRequest(message) else { return [] }
@@ -42,13 +54,13 @@ struct Intake {
     return tasks.indices.filter { index in
       // Of several filters of a task that match, the first one counts: the task runs once.
       guard let filter = filters[index].first(where: { $0.matches(message.topic) }) else { return false }
-      return message.subscriptions.isEmpty || message.subscriptions.contains { $0 <= subscriptions.count && subscriptions[$0 - 1] == filter.text }
+      return message.subscriptions.isEmpty || message.subscriptions.contains(identifier(of: filter.text))
     }.map { device(message, tasks[$0], wall, uptime) }
   }
 
   /// Whether a message is for the agent itself.
   func isRequest(_ message: Session.Incoming) -> Bool {
-    message.topic.hasPrefix(topics.request) && (message.subscriptions.isEmpty || message.subscriptions.contains(2))
+    message.topic.hasPrefix(topics.request) && (message.subscriptions.isEmpty || message.subscriptions.contains(Self.requests))
   }
 
   // MARK: - Clients

@@ -5,6 +5,7 @@ import Glibc
 import Inference
 import Jobs
 import ModelFile
+import Synchronization
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -21,6 +22,14 @@ struct Run: ParsableCommand {
   var check = false
 
   func run() throws {
+    do { try start() } catch let error as SternaError where error.code == .badConfiguration {
+      note("Error: \(error)")
+      // EX_CONFIG: the unit does not start it again before somebody has put the file right.
+      throw ExitCode(78)
+    }
+  }
+
+  private func start() throws {
     let configuration = try AgentConfiguration.load(path: config, environment: environment())
     if check {
       let store = ModelStore(configuration.model)
@@ -33,7 +42,20 @@ struct Run: ParsableCommand {
       do throws(SternaError) { try Agent.checkBroker(configuration) } catch { note("\(config): the broker: \(error)") }
       return
     }
-    try Agent(configuration: configuration, load: { try makeEngine(configuration, model: $0) }).run()
+    let facts = Mutex<(model: ModelIdentity, isContextual: Bool)?>(nil)
+    let reloader: Agent.Reloader = { [config] () throws(SternaError) in
+      let changed = try AgentConfiguration.load(path: config, environment: environment())
+      if let facts = facts.withLock({ $0 }) {
+        try changed.checkCalibrations { calibration, options throws(SternaError) in try calibration.check(facts.model, contextual: options.contextual ?? facts.isContextual) }
+      }
+      return changed
+    }
+    let agent = Agent(configuration: configuration, reloader: reloader) { path in
+      let engine = try makeEngine(configuration, model: path)
+      facts.withLock { $0 = (engine.model, engine.isContextual(Job.Options())) }
+      return engine
+    }
+    try agent.run()
   }
 }
 
@@ -56,11 +78,24 @@ func makeEngine(_ configuration: AgentConfiguration, model path: String) throws 
   let engine = try JobEngine(
     packed: packed, model: Model(packed, options: options),
     prefixFiles: prefixes.diskBytes == 0 ? nil : JobEngine.PrefixFiles(path: prefixes.path, budgetBytes: prefixes.diskBytes))
-  for (i, task) in configuration.tasks.enumerated() {
-    guard let calibration = task.calibration else { continue }
-    do throws(SternaError) { try engine.check(calibration, task.options) } catch { throw error.within("tasks[\(i)].calibration") }
+  try configuration.checkCalibrations(engine.check)
+  // A limit of systemd's that is lower than what the agent takes would be found out by the kernel, in the middle of a job.
+  if let group = ProcessMemory.group, engine.network.memory.total > group.limitBytes {
+    throw SternaError(
+      .badConfiguration, "does not fit under the memory limit of this service", at: "memory", expected: "at most \(group.limitBytes) bytes (MemoryMax of the unit)",
+      found: "\(engine.network.memory.total) bytes", remedy: "set MemoryMax with: systemctl edit sterna; or choose a smaller memory.limit_mb or model.context")
   }
   return engine
+}
+
+extension AgentConfiguration {
+  /// Checks that each task's calibration belongs to the model.
+  fileprivate func checkCalibrations(_ check: (Calibration, Job.Options) throws(SternaError) -> Void) throws(SternaError) {
+    for (i, task) in tasks.enumerated() {
+      guard let calibration = task.calibration else { continue }
+      do throws(SternaError) { try check(calibration, task.options) } catch { throw error.within("tasks[\(i)].calibration") }
+    }
+  }
 }
 
 /// This process's environment as Swift strings.

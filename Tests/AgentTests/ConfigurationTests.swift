@@ -22,6 +22,15 @@ import Testing
     #expect(all.tasks.map(\.name) == ["alarms", "work-orders"])
   }
 
+  @Test func theConfigurationOfThePackagesLoadsAsItIsAndWithItsTask() throws {
+    let text = try String(contentsOfFile: Self.folder + "/default.toml", encoding: .utf8)
+    let plain = try AgentConfiguration.parse(text, name: "default.toml", environment: [:])
+    #expect(plain.model.path == "/usr/share/sterna/models/pocket.gguf" && plain.tasks.isEmpty)
+    let tail = try #require(text.range(of: "#[[tasks]]"))
+    let tasks = text[tail.lowerBound...].split(separator: "\n").map { $0.dropFirst() }.joined(separator: "\n")
+    #expect(try AgentConfiguration.parse(text[..<tail.lowerBound] + tasks, name: "default.toml", environment: [:]).tasks.map(\.name) == ["alarms"])
+  }
+
   struct Wrong: CustomTestStringConvertible {
     var toml: String
     /// All of these must be in the message.

@@ -1,3 +1,4 @@
+import Agent
 import Foundation
 import Glibc
 import Testing
@@ -94,8 +95,15 @@ extension WithBroker {
   static let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../systemd/sterna.service").standardized.path
 
   @Test(.disabled(if: access("/usr/bin/systemd-analyze", X_OK) != 0, "needs systemd-analyze: apt-get install systemd"))
-  func theSandboxScores15OrBetter() throws {
-    let (status, output) = try execute("/usr/bin/systemd-analyze", ["security", "--offline=true", "--threshold=15", "--no-pager", Self.path])
+  func theSandboxScores13OrBetter() throws {
+    let (status, output) = try execute("/usr/bin/systemd-analyze", ["security", "--offline=true", "--threshold=13", "--no-pager", Self.path])
     #expect(status == 0, "\(output.split(separator: "\n").last ?? "")")
+  }
+  @Test(arguments: ["default", "arm-gateway", "x86-gateway"]) func everyGatewaysConfigurationFitsUnderItsMemoryLimit(name: String) throws {
+    let unit = try String(contentsOfFile: Self.path, encoding: .utf8)
+    let megabytes = try #require(unit.firstMatch(of: /\nMemoryMax=(\d+)M\n/).flatMap { Int($0.1) })
+    let configuration = try AgentConfiguration.load(path: Configuration.folder + "/\(name).toml", environment: [:])
+    let limit = try #require(configuration.memory.limitBytes)
+    #expect(limit + limit / 20 <= megabytes << 20, "a twentieth for what nobody planned")
   }
 }

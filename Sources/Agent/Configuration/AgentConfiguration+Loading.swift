@@ -246,7 +246,7 @@ extension AgentConfiguration {
     }
   }
 
-  private func checkTopics() throws(SternaError) {
+  func checkTopics() throws(SternaError) {
     let own = "\(base)/\(id)"
     for (i, task) in tasks.enumerated() {
       for input in task.inputs {

@@ -99,11 +99,8 @@ extension Loop {
     lastComplaint = ""
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
-    for (i, filter) in intake.subscriptions.enumerated() {
-      // A retained job is refused at once (retain as published) and once (new subscriptions only); tasks want none.
-      let options = i == 0 ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
-      session.subscribe(filter, options: UInt32(options), identifier: i + 1)
-    }
+    for filter in staleFilters { session.unsubscribe(filter) }
+    for filter in intake.subscriptions { subscribe(filter, session) }
     subscribeToSecondOpinions(session)
     logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
@@ -111,6 +108,13 @@ extension Loop {
     say(topics.info, info)
     lastHealth = now
     say(topics.health, health(now))
+  }
+
+  func subscribe(_ filter: String, _ session: Session) {
+    // A retained job is refused at once (retain as published) and once (new subscriptions only); requests and tasks want none.
+    let isForClients = filter == intake.subscriptions[0]
+    let options = isForClients ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
+    session.subscribe(filter, options: UInt32(options), identifier: intake.identifier(of: filter))
   }
 
   func handle(_ events: Session.Events, _ now: Int) {

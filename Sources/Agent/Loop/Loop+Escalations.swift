@@ -123,8 +123,7 @@ extension Loop {
     let pools = Set(configuration.tasks.compactMap { $0.escalation?.pool })
     guard !pools.isEmpty else { return }
     let filters = session.version == .v5 ? [topics.secondOpinions] : pools.sorted().map { topics.result("+", pool: $0) }
-    // Its number is that of no subscription of the intake.
-    for filter in filters { session.subscribe(filter, options: UInt32(MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue), identifier: intake.subscriptions.count + 1) }
+    for filter in filters { subscribe(filter, session) }
   }
 
   /// Takes the answers of pools out of what arrived.

@@ -23,6 +23,10 @@ extension Loop {
       let trouble = journalFailure ?? journalSetAside
       word = trouble == nil ? "online" : "degraded"
       reason = trouble.map { [$0.message, $0.cause, $0.remedy].compactMap { $0 }.joined(separator: "; ") }
+      // The agent works as before, so it is not degraded; but whoever changed the file wants to know.
+      if reason == nil, let failure = configurationFailure {
+        reason = "the changed configuration is not in use: \([failure.place, failure.message, failure.remedy].compactMap { $0 }.joined(separator: "; "))"
+      }
     }
     var object: JSON.Object = ["state": .string(word)]
     if let reason { object["reason"] = .string(reason) }

@@ -8,9 +8,9 @@ import Logging
 /// One turn reads what the broker sent and what the engine finished, writes all of it down in one transaction, and only then lets
 /// acknowledgements and results go. Nothing in it waits for the network or the model.
 final class Loop {
-  let configuration: AgentConfiguration
-  let topics: Topics
-  let intake: Intake
+  var configuration: AgentConfiguration
+  var topics: Topics
+  var intake: Intake
   let logger: Logger
   let notifier: Notifier
   var model: ModelIdentity
@@ -18,12 +18,14 @@ final class Loop {
   let inference: InferenceThread
   let models: Models
   private let isStopRequested: () -> Bool
+  let takeReload: () -> Bool
+  let reloader: Agent.Reloader?
   let startedAt = Clock.wall
   let startedUptime = Clock.uptime
 
   init(
     _ configuration: AgentConfiguration, model: ModelIdentity, logger: Logger, notifier: Notifier, wake: Wake, inference: InferenceThread, models: Models,
-    isStopRequested: @escaping () -> Bool
+    isStopRequested: @escaping () -> Bool, takeReload: @escaping () -> Bool, reloader: Agent.Reloader?
   ) {
     self.configuration = configuration
     self.model = model
@@ -33,6 +35,8 @@ final class Loop {
     self.inference = inference
     self.models = models
     self.isStopRequested = isStopRequested
+    self.takeReload = takeReload
+    self.reloader = reloader
     topics = Topics(configuration)
     intake = Intake(configuration)
   }
@@ -66,6 +70,11 @@ final class Loop {
   /// How often the broker hung up on the first packet.
   var hangUps = 0
   var window = 20
+
+  /// Why the configuration file as it is now was not taken.
+  var configurationFailure: SternaError?
+  /// Filters of tasks that are gone; the broker's session may still hold them.
+  var staleFilters: Set<String> = []
 
   var journal: Journal?
   /// Why the journal does not work now.
@@ -166,6 +175,7 @@ extension Loop {
     sleep()
     let now = Clock.uptime
     if isStopRequested(), case .running = phase { beginStop(now) }
+    if takeReload() { reload() }
     advanceLink(now)
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)

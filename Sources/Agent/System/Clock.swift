@@ -8,6 +8,13 @@ enum Clock {
   /// Milliseconds since boot.
   static var uptime: Int { milliseconds(CLOCK_BOOTTIME) }
 
+  /// As systemd compares reloads with each other.
+  static var monotonicMicroseconds: Int {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Int(time.tv_sec) * 1_000_000 + Int(time.tv_nsec) / 1000
+  }
+
   private static func milliseconds(_ clock: clockid_t) -> Int {
     var time = timespec()
     clock_gettime(clock, &time)

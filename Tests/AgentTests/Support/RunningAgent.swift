@@ -79,10 +79,24 @@ final class Log: LogHandler, @unchecked Sendable {
   func count(_ part: String) -> Int { lock.withLock { lines.filter { $0.contains(part) }.count } }
 }
 
+/// A value that threads share.
+final class Held<Value: Sendable>: @unchecked Sendable {
+  // Sendable: the value is touched only under the lock.
+  private let lock = NSLock()
+  private var held: Value
+  init(_ value: Value) { held = value }
+  var value: Value {
+    get { lock.withLock { held } }
+    set { lock.withLock { held = newValue } }
+  }
+}
+
 /// An agent inside the test's process.
 final class RunningAgent {
   let agent: Agent
   let log = Log()
+  /// The configuration file, as a reload finds it.
+  private let file: Held<String>
   private let done = DispatchSemaphore(value: 0)
   private var isOver = false
 
@@ -101,7 +115,10 @@ final class RunningAgent {
   init(toml: String, environment: [String: String] = [:], load: @escaping Agent.EngineLoader) throws {
     let configuration = try AgentConfiguration.parse(toml, name: "test", environment: environment)
     let log = self.log
-    agent = Agent(configuration: configuration, environment: environment, logger: Logger(label: "test") { _ in log }, load: load)
+    file = Held(toml)
+    agent = Agent(
+      configuration: configuration, environment: environment, logger: Logger(label: "test") { _ in log },
+      reloader: { [file] () throws(SternaError) in try AgentConfiguration.parse(file.value, name: "test", environment: environment) }, load: load)
     let (agent, done) = (self.agent, self.done)
     Foundation.Thread.detachNewThread {
       do { try agent.run(handlesSignals: false) } catch { log.logError("\(error)") }
@@ -125,6 +142,11 @@ final class RunningAgent {
     path = "\(broker.path(journal))"
     \(more)
     """
+  }
+
+  func reload(_ toml: String) {
+    file.value = toml
+    agent.reload()
   }
 
   func stop() {
