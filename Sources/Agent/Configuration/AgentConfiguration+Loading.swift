@@ -42,11 +42,11 @@ extension AgentConfiguration {
 
 extension AgentConfiguration {
   private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
-    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "pool", "tasks"])
+    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "pool", "tasks", "home_assistant", "prometheus"])
     var configuration = AgentConfiguration()
 
     let agent = root["agent"]
-    try agent.allow(["id", "base", "log_level"])
+    try agent.allow(["id", "base", "log_level", "events"])
     if let id = agent["id"].optional {
       configuration.id = try id.string()
       guard isAgentID(configuration.id) else { throw id.error("is not an agent id", expected: "1 to 32 characters of a-z, 0-9 and -") }
@@ -55,6 +55,7 @@ extension AgentConfiguration {
       configuration.base = try base.topic()
     }
     try agent["log_level"].choose(&configuration.logLevel)
+    if let events = agent["events"].optional { configuration.saysEvents = try events.bool() }
 
     try readMQTT(root["mqtt"], &configuration.mqtt)
 
@@ -100,6 +101,9 @@ extension AgentConfiguration {
     if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
 
     try readPool(root["pool"], &configuration.pool)
+
+    configuration.homeAssistant = try readHomeAssistant(root["home_assistant"])
+    configuration.metricsPath = try readPrometheus(root["prometheus"])
 
     if let tasks = root["tasks"].optional {
       for task in try tasks.array(count: 0...1000) { configuration.tasks.append(try readTask(task, configuration.limits.job)) }
@@ -300,7 +304,7 @@ extension JSONReader {
     choice = chosen
   }
 
-  fileprivate func topic() throws(SternaError) -> String {
+  func topic() throws(SternaError) -> String {
     let text = try string()
     guard isPublishTopic(text), !text.hasPrefix("/"), !text.hasSuffix("/") else {
       throw error("is not a topic to publish to", expected: "1 to 256 bytes, no wildcards, not starting with $, no / at the ends")

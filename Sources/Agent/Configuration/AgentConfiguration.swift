@@ -19,6 +19,12 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var prefixes = Prefixes()
   public var pool = Pool()
   public var tasks: [Task] = []
+  /// Whether every job's way is said on `events/job`.
+  public var saysEvents = false
+  /// Nil: Home Assistant is none of our business.
+  public var homeAssistant: HomeAssistant?
+  /// A file for node_exporter's textfile collector. Relative paths are taken from systemd's runtime directory where there is one, else from the working directory.
+  public var metricsPath: String?
 
   public init() {}
 
@@ -137,6 +143,16 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var fullJobs = 64
 
     public init() {}
+  }
+
+  /// How Home Assistant learns of this agent.
+  public struct HomeAssistant: Sendable, Equatable {
+    /// False has Home Assistant forget the agent.
+    public var isOn: Bool
+    /// Its discovery prefix.
+    public var prefix = "homeassistant"
+
+    public init(isOn: Bool) { self.isOn = isOn }
   }
 
   /// Binds input topics to a job and an output topic, so that a gateway works without anyone writing a client.

@@ -33,6 +33,7 @@ extension Loop {
   func refuse(_ entry: inout Journal.Entry, _ error: SternaError, _ journal: Journal, _ effects: inout Effects) throws(SternaError) {
     let (finished, output, copy) = refusal(entry, error)
     effects.refused += 1
+    report("refused", entry, code: finished.code)
     logger.info("refused: \(error.code.rawValue)\(error.place.map { " at \($0)" } ?? "")", metadata: ["id": "\(entry.id)"])
     guard backlog < configuration.limits.queueJobs else {
       effects.transient.append(output)
@@ -45,8 +46,9 @@ extension Loop {
   }
 
   func refuseInMemory(_ entry: Journal.Entry, _ error: SternaError, retryAfter: Int? = nil) {
-    let (_, output, copy) = refusal(entry, error, retryAfter: retryAfter)
+    let (finished, output, copy) = refusal(entry, error, retryAfter: retryAfter)
     counters.refused += 1
+    report("refused", entry, code: finished.code)
     outbox.append(.transient(output))
     if let copy { outbox.append(.transient(copy)) }
   }

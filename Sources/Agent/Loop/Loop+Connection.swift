@@ -101,11 +101,13 @@ extension Loop {
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
     for filter in staleFilters { session.unsubscribe(filter) }
     for filter in intake.subscriptions { subscribe(filter, session) }
+    if let birth = homeAssistant?.birth { subscribe(birth, session) }
     subscribeToSecondOpinions(session)
     logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
     sayState()
     say(topics.info, info)
+    introduce()
     lastHealth = now
     say(topics.health, health(now))
   }

@@ -1,5 +1,4 @@
 import Basics
-import CMosquitto
 import Jobs
 import Logging
 

@@ -175,6 +175,7 @@ extension Loop {
   var retryAfter: Int { min(60_000, max(1000, Int(counters.averageRun * Double(queued) / 4))) }
 
   private func apply(_ effects: Effects) {
+    report(effects)
     for (sequence, answer) in finished {
       running[sequence] = nil
       if let escalation = answer.escalation { begin(escalation, sequence) } else if answer.status == "ok" { counters.done += 1 } else { counters.failed += 1 }

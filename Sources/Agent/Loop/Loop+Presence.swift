@@ -5,15 +5,18 @@ import Jobs
 
 extension Loop {
   @discardableResult
-  func say(_ topic: String, _ json: JSON) -> Int32? {
+  func say(_ topic: String, _ json: JSON) -> Int32? { say(topic, json.compactBytes) }
+
+  @discardableResult
+  func say(_ topic: String, _ payload: [UInt8]) -> Int32? {
     guard case .up(let session) = link else { return nil }
-    guard case .success(let number) = session.publish(.init(topic: topic, payload: json.compactBytes, isRetained: true)) else { return nil }
+    guard case .success(let number) = session.publish(.init(topic: topic, payload: payload, isRetained: true)) else { return nil }
     inFlight[number] = .note(topic: topic)
     return number
   }
 
-  @discardableResult
-  func sayState() -> Int32? {
+  /// What the agent says of itself, and why.
+  var state: (word: String, reason: String?) {
     var reason: String?
     let word: String
     switch phase {
@@ -28,6 +31,13 @@ extension Loop {
         reason = "the changed configuration is not in use: \([failure.place, failure.message, failure.remedy].compactMap { $0 }.joined(separator: "; "))"
       }
     }
+    return (word, reason)
+  }
+
+  @discardableResult
+  func sayState() -> Int32? {
+    writeMetrics()
+    let (word, reason) = state
     var object: JSON.Object = ["state": .string(word)]
     if let reason { object["reason"] = .string(reason) }
     object["since"] = .string(Clock.text(Clock.wall))

@@ -31,9 +31,11 @@ extension Loop {
 
   private func apply(_ new: AgentConfiguration) {
     let before = Set(intake.subscriptions)
+    let gone = configuration.tasks
     configuration = new
     topics = Topics(new)
     intake = Intake(new)
+    homeAssistant = HomeAssistant(new, topics)
     // What was parsed for the engine before it has its turn was parsed for tasks as they were; the journal has it all.
     parsed = [:]
     let after = Set(intake.subscriptions)
@@ -46,6 +48,7 @@ extension Loop {
     logger.info("the configuration was read again; \(new.tasks.count) tasks")
     notifier.send("STATUS=\(isUp ? "connected to" : "no connection to") \(broker)")
     say(topics.info, info)
+    introduce(gone: gone)
   }
 }
 
@@ -53,8 +56,9 @@ extension AgentConfiguration {
   /// Sections besides the tasks, as the file names them.
   fileprivate func sections(differentFrom other: AgentConfiguration) -> [String] {
     let changes = [
-      ("agent", (id, base, logLevel) != (other.id, other.base, other.logLevel)), ("mqtt", mqtt != other.mqtt), ("model", model != other.model),
+      ("agent", (id, base, logLevel, saysEvents) != (other.id, other.base, other.logLevel, other.saysEvents)), ("mqtt", mqtt != other.mqtt), ("model", model != other.model),
       ("memory", memory != other.memory), ("limits", limits != other.limits), ("journal", journal != other.journal), ("prefixes", prefixes != other.prefixes),
+      ("home_assistant", homeAssistant != other.homeAssistant), ("prometheus", metricsPath != other.metricsPath),
       ("pool", pool != other.pool),
     ]
     return changes.filter(\.1).map { "[\($0.0)]" }

@@ -11,6 +11,7 @@ final class Loop {
   var configuration: AgentConfiguration
   var topics: Topics
   var intake: Intake
+  var homeAssistant: HomeAssistant?
   let logger: Logger
   let notifier: Notifier
   var model: ModelIdentity
@@ -39,6 +40,7 @@ final class Loop {
     self.reloader = reloader
     topics = Topics(configuration)
     intake = Intake(configuration)
+    homeAssistant = HomeAssistant(configuration, topics)
   }
 
   // MARK: - State
@@ -134,6 +136,8 @@ final class Loop {
   var counters = Counters()
   private var lastTick = 0
   var lastHealth = 0
+  var lastMetrics = 0
+  var metricsComplaint = ""
   private var lastBeat = 0
   private var lastProgress: UInt64 = 0
   /// More is waiting than one turn takes.
@@ -179,6 +183,7 @@ extension Loop {
     advanceLink(now)
     let events = session?.takeEvents() ?? Session.Events()
     handle(events, now)
+    greet(events.messages)
     let dealt = advancePool(now)
     advanceModels()
     if store(events.messages, dealt: dealt, now) {
@@ -232,6 +237,7 @@ extension Loop {
       lastHealth = now
       say(topics.health, health(now))
     }
+    if now - lastMetrics >= 15_000 { writeMetrics() }
     beat(now)
   }
 

@@ -42,6 +42,8 @@ final class Session {
     var topic: String
     var payload: [UInt8]
     var isRetained = false
+    /// 1, or 0 for what may be lost.
+    var quality: Int32 = 1
     var responseTopic: String?
     var correlation: [UInt8]?
     var expiry: Int?
@@ -193,7 +195,7 @@ extension Session {
     mosquitto_unsubscribe_v5(handle, nil, filter, nil)
   }
 
-  /// Queues a message with QoS 1.
+  /// Queues a message.
   ///
   /// - Returns: the number that its acknowledgement will carry, or the library's error.
   func publish(_ message: Outgoing) -> Result<Int32, MosquittoError> {
@@ -217,7 +219,7 @@ extension Session {
     }
     var number: Int32 = 0
     let code = mosquitto_publish_v5(
-      handle, &number, message.topic, Int32(message.payload.count), message.payload, 1, message.isRetained, properties)
+      handle, &number, message.topic, Int32(message.payload.count), message.payload, message.quality, message.isRetained, properties)
     return code == MOSQ_ERR_SUCCESS.rawValue ? .success(number) : .failure(MosquittoError(code: code))
   }
 

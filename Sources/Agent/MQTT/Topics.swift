@@ -58,6 +58,10 @@ struct Topics: Sendable {
   let state: String
   let info: String
   let health: String
+  /// What becomes of single jobs.
+  let events: String
+  /// In front of everything that configures Home Assistant.
+  private let discovery: String
   /// In front of the names of all pools.
   let pools: String
   /// Where pools answer what this agent asks them (MQTT 5).
@@ -73,6 +77,8 @@ struct Topics: Sendable {
     state = own + "/state"
     info = own + "/info"
     health = own + "/health"
+    events = own + "/events/job"
+    discovery = (configuration.homeAssistant?.prefix ?? "homeassistant") + "/"
     pools = "\(configuration.base)/pool/"
     // Among the topics that the usual access rules leave to a client: those with its own client id.
     let isLevel = !configuration.clientID.utf8.contains { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") || $0 == 0 }
@@ -92,7 +98,7 @@ struct Topics: Sendable {
   /// `/set` topic, with which devices are switched, nor to Home Assistant's discovery.
   func allowsResponse(to topic: String) -> Bool {
     isPublishTopic(topic) && allowed.contains { $0.matches(topic) } && !listened.contains { $0.matches(topic) }
-      && topic != own && !topic.hasPrefix(own + "/") && !topic.hasPrefix(pools) && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/")
+      && topic != own && !topic.hasPrefix(own + "/") && !topic.hasPrefix(pools) && !topic.hasSuffix("/set") && !topic.hasPrefix("homeassistant/") && !topic.hasPrefix(discovery)
   }
 
   /// The client behind a response topic: the beginning up to the level where the allow list leaves it the choice, `sterna/clients/line3` of `sterna/clients/line3/replies/7`.
