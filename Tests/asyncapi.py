@@ -63,7 +63,8 @@ def main():
   for name, operation in document["operations"].items():
     channel = operation["channel"]["$ref"].removeprefix("#/channels/")
     assert channel in document["channels"], f"{name}: no channel {channel}"
-    if operation["action"] == "send":
+    # What goes to a pool are jobs, which an agent sends as any client does.
+    if operation["action"] == "send" and channel != "pool":
       channels[channel] = document["channels"][channel]
   schemas = {name: {key: inline(document, resolve(document, message)["payload"]) for key, message in channel["messages"].items()} for name, channel in channels.items()}
   for name, messages in schemas.items():

@@ -71,8 +71,12 @@ struct Top: ParsableCommand {
       return
     }
     let title = "sterna top   \(host):\(port)   \(base)/\(agent ?? "+")   \(UTCTime().text)   Ctrl-C ends"
-    let body = error.map { $0.description.split(separator: "\n").map(String.init) + ["trying again"] }
-      ?? (agents.isEmpty ? ["no agent has said anything yet"] : Screen.lines(agents))
+    let body: [String]
+    if let error {
+      body = error.description.split(separator: "\n").map(String.init) + ["trying again"]
+    } else {
+      body = agents.isEmpty ? ["no agent has said anything yet"] : Screen.lines(agents)
+    }
     screen.draw([title, ""] + body)
   }
 }
@@ -103,7 +107,9 @@ private struct Screen {
     var size = winsize()
     _ = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size)
     let (rows, columns) = (size.ws_row > 1 ? Int(size.ws_row) : 24, size.ws_col > 1 ? Int(size.ws_col) : 80)
-    put("\u{1B}[H" + lines.prefix(rows - 1).map { $0.prefix(columns) + "\u{1B}[K\r\n" }.joined() + "\u{1B}[J")
+    var text = "\u{1B}[H"
+    for line in lines.prefix(rows - 1) { text += line.prefix(columns) + "\u{1B}[K\r\n" }
+    put(text + "\u{1B}[J")
   }
 
   private func put(_ text: String) {
@@ -120,15 +126,16 @@ private struct Screen {
   static func lines(_ agents: [FleetView.Agent]) -> [String] {
     var rows = [["AGENT", "STATE", "JOBS/S", "QUEUE", "UNSENT", "DONE", "FAILED", "RUN MS", "RSS MB", "UP", "MODEL"]]
     for agent in agents {
-      func number(_ value: Int?) -> String { value.map { "\($0)" } ?? "-" }
-      rows.append([
-        agent.id, plain(agent.state ?? "-"), agent.rate.map { $0.formatted(1) } ?? "-", number(agent.queue), number(agent.unsent), number(agent.done), number(agent.failed),
-        number(agent.averageRunMilliseconds), agent.residentBytes.map { (Double($0) / 1e6).formatted(0) } ?? "-", agent.uptimeSeconds.map(duration) ?? "-", plain(agent.model ?? "-"),
-      ])
+      func number(_ value: Int?) -> String { value.map(String.init) ?? "-" }
+      let rate: String = agent.rate.map { $0.formatted(1) } ?? "-"
+      let memory: String = agent.residentBytes.map { (Double($0) / 1e6).formatted(0) } ?? "-"
+      let uptime: String = agent.uptimeSeconds.map(duration) ?? "-"
+      let counts: [String] = [number(agent.queue), number(agent.unsent), number(agent.done), number(agent.failed), number(agent.averageRunMilliseconds)]
+      rows.append([agent.id, plain(agent.state ?? "-"), rate] + counts + [memory, uptime, plain(agent.model ?? "-")])
     }
     let table = table(rows).split(separator: "\n").map(String.init)
-    let queued = agents.reduce(0) { $0 + max(0, $1.queue ?? 0) }
-    let rate = agents.reduce(0) { $0 + ($1.rate ?? 0) }
+    let rate = agents.compactMap(\.rate).reduce(0, +)
+    let queued = agents.compactMap(\.queue).reduce(0, &+)
     var lines = [table[0]]
     for (agent, row) in zip(agents, table.dropFirst()) {
       lines.append(row)
@@ -139,7 +146,12 @@ private struct Screen {
 
   /// What others wrote, without what a terminal would obey.
   private static func plain(_ text: String) -> String {
-    String(String.UnicodeScalarView(text.unicodeScalars.prefix(300).map { $0.value < 0x20 || 0x7F...0x9F ~= $0.value ? " " : $0 }))
+    var shown = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars.prefix(300) {
+      let isControl = scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
+      shown.append(isControl ? " " : scalar)
+    }
+    return String(shown)
   }
 
   private static func duration(_ seconds: Int) -> String {

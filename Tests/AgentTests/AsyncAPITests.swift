@@ -33,6 +33,11 @@ extension WithBroker {
         input = "plant/alarm"
         output = "plant/classified"
         labels = ["leak", "noise"]
+        [tasks.escalate]
+        pool = "large"
+        below = 1
+        [pool]
+        names = ["line"]
         """
       let pocket = root.appendingPathComponent("Models/pocket.gguf").path
       let agent = try RunningAgent(toml: RunningAgent.toml(broker, tasks)) { _ in try JobEngine(PackedModel.open(pocket)) }
@@ -59,6 +64,7 @@ extension WithBroker {
       try publish(broker, jobs + "classify", "{")
       try publish(broker, jobs + "classify", classify(nil), arguments: ["-D", "publish", "response-topic", "sterna/clients/panel/replies/a/b", "-D", "publish", "correlation-data", "c1"])
       try publish(broker, "plant/alarm", "the pump is leaking")
+      try publish(broker, "sterna/pool/line/jobs/classify", classify("shared"))
       try publish(broker, jobs + "classify", classify("kept"), arguments: ["-r"])
       for verb in ["health_check", "model/list", "model/rollback", "model/load"] {
         try publish(broker, "sterna/test/request/\(verb)", #"{"transaction":{"n":1}}"#)
@@ -67,7 +73,8 @@ extension WithBroker {
       try publish(broker, "sterna/test/request/health_check", "", arguments: ["-D", "publish", "response-topic", "sterna/clients/panel/replies/health"])
       try everything.wait("a reply") { $0.topic == "sterna/clients/panel/replies/health" }
       try everything.wait("the answer without id") { $0.topic == "sterna/clients/panel/replies/a/b" && $0["status"] == "ok" }
-      try everything.wait("the task's answer") { $0.topic == "plant/classified" && $0["status"] == "ok" }
+      try everything.wait("the task's answer") { $0.topic == "plant/classified" && $0["provisional"] == true }
+      try everything.wait("the pool's answer") { $0.topic == "sterna/pool/line/results/shared" && $0["status"] == "ok" }
       try everything.wait("a retained job's refusal") { $0["error.code"] == "retained_job" }
       agent.stop()
       try everything.wait("the farewell") { $0["state"] == "stopped" }
