@@ -186,4 +186,39 @@ private func withStick(_ body: (Stick) throws -> Void) throws { try withTemporar
       #expect(try current().contains("other.gguf, of the configuration"))
     }
   }
+
+  /// Killed at any moment of an installation, the next start has a whole model, and the next installation works.
+  @Test func killedAtAnyMomentItLeavesAWholeModel() throws {
+    try withStick { stick in
+      try stick.sign("first.gguf", release: 1)
+      for (name, seed) in [("second.gguf", 2), ("third.gguf", 3)] {
+        try stick.make(name, seed: seed)
+        try stick.sign(name, release: 2)
+      }
+      _ = try stick.configuration("first.gguf")
+      var finished = 0
+      var killed = 0
+      var states = Set<String>()
+      for step in 0..<40 {
+        let process = Process()
+        process.executableURL = SternaProcess.executable
+        process.arguments = ["model", "install", stick.path(step % 2 == 0 ? "second.gguf" : "third.gguf"), "--config", stick.path("agent.toml")]
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try start(process)
+        usleep(UInt32(step) * 4000)
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        if process.terminationReason == .uncaughtSignal { killed += 1 } else { finished += 1 }
+        let check = try stick.run(["run", "--check"])
+        #expect(check.status == 0 && check.output.contains("fine"), "\(step): \(check.errors)")
+        states.insert(String(try stick.run(["model", "list"]).output.split(separator: "\n")[0]))
+      }
+      #expect(killed > 0, "\(finished) finished, \(killed) killed; \(states)")
+      let last = try stick.run(["model", "install", stick.path("third.gguf")])
+      #expect(last.status == 0, "\(last.errors)")
+      let left = try FileManager.default.contentsOfDirectory(atPath: stick.path("state/models"))
+      #expect(!left.contains { $0.hasSuffix(".partial") } && left.count { $0.hasSuffix(".gguf") } <= 2, "\(left)")
+    }
+  }
 }

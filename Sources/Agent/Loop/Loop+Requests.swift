@@ -36,7 +36,8 @@ extension Loop {
       guard let known = Verb(rawValue: verb) else {
         throw SternaError(.notFound, "there is no such request", found: "\"\(verb.prefix(40))\"", remedy: "one of \(Verb.allCases.map(\.rawValue).joined(separator: ", "))")
       }
-      logger.info("request \(verb)")
+      // `sterna top` asks every two seconds.
+      logger.log(level: known == .healthCheck ? .debug : .info, "request \(verb)")
       switch known {
       case .healthCheck: respond(.success(health(Clock.uptime)))
       case .loadModel: loadModel(request, reply: respond)
