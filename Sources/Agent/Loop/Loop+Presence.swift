@@ -12,19 +12,23 @@ extension Loop {
     return number
   }
 
+  private var trouble: SternaError? { journalFailure ?? journalSetAside }
+
+  var stateWord: String {
+    switch phase {
+    case .stopping: "draining"
+    case .leaving, .over: "stopped"
+    case .running: trouble != nil ? "degraded" : isDraining ? "draining" : "online"
+    }
+  }
+
   @discardableResult
   func sayState() -> Int32? {
     var reason: String?
-    let word: String
-    switch phase {
-    case .stopping: word = "draining"
-    case .leaving, .over: word = "stopped"
-    case .running:
-      let trouble = journalFailure ?? journalSetAside
-      word = trouble == nil ? "online" : "degraded"
-      reason = trouble.map { [$0.message, $0.cause, $0.remedy].compactMap { $0 }.joined(separator: "; ") }
+    if case .running = phase {
+      reason = trouble.map { [$0.message, $0.cause, $0.remedy].compactMap { $0 }.joined(separator: "; ") } ?? (isDraining ? "asked by request/queue/drain" : nil)
     }
-    var object: JSON.Object = ["state": .string(word)]
+    var object: JSON.Object = ["state": .string(stateWord)]
     if let reason { object["reason"] = .string(reason) }
     object["since"] = .string(Clock.text(Clock.wall))
     object["boot"] = .string(Clock.bootID)
