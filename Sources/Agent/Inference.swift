@@ -54,6 +54,8 @@ final class InferenceThread: Sendable {
     var done: [Done] = []
     var complaint: SternaError?
     var isStopping = false
+    /// Of those that run, the ones that nobody wants any more.
+    var cancelled: Set<Int> = []
     var change: Change?
     var isChanging = false
     var changed: Changed?
@@ -105,7 +107,8 @@ final class InferenceThread: Sendable {
     let identity = engine.model
     var underWay: [Int: (work: Work, started: Int)] = [:]
     let control = RunControl(
-      progress: progressed, shouldStop: { self.isInterrupted.load(ordering: .relaxed) }, isOverdue: { underWay[$0]?.work.isOverdue(Clock.uptime) ?? false })
+      progress: progressed, shouldStop: { self.isInterrupted.load(ordering: .relaxed) },
+      isOverdue: { ticket in underWay[ticket]?.work.isOverdue(Clock.uptime) ?? false || self.state.quietly { $0.cancelled.contains(ticket) } })
     engine.serve(control: control) { count in
       if count == 0, self.state.quietly({ !$0.hasWork }) {
         do throws(SternaError) { try engine.rest(shouldStop: { self.state.quietly { $0.hasWork } }) } catch { self.state.with { $0.complaint = error } }
@@ -119,6 +122,7 @@ final class InferenceThread: Sendable {
       let started = underWay.removeValue(forKey: sequence)?.started ?? now
       self.state.with {
         $0.underWay -= 1
+        $0.cancelled.remove(sequence)
         $0.done.append(Done(sequence: sequence, outcome: outcome, model: identity, started: started, ended: now))
       }
       self.wake.ring()
@@ -169,6 +173,13 @@ final class InferenceThread: Sendable {
   }
 
   func give(_ work: Work) { state.with { $0.inbox.append(work) } }
+
+  /// Makes a job end at its next pass, or before it begins, as if its deadline had passed.
+  func cancel(_ sequence: Int) {
+    state.quietly { state in
+      if let place = state.inbox.firstIndex(where: { $0.sequence == sequence }) { state.inbox[place].deadline = 0 } else { state.cancelled.insert(sequence) }
+    }
+  }
 
   /// What is over: answered, or too late before it had a place at the engine.
   func takeDone(_ now: Int) -> [Done] {

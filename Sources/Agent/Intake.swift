@@ -63,6 +63,9 @@ struct Intake {
     message.topic.hasPrefix(topics.request) && (message.subscriptions.isEmpty || message.subscriptions.contains(Self.requests))
   }
 
+  /// The key of a job to which a client gave this id.
+  static func key(id: String, scope: [[UInt8]] = []) -> [UInt8] { digest([Array("id".utf8), Array(id.utf8)] + scope) }
+
   // MARK: - Clients
 
   /// What a message asks for that was dealt to this agent as a member of a pool; nil for a topic of no pool.
@@ -96,7 +99,7 @@ struct Intake {
     // An id sent to the agent itself and one sent to a pool have nothing to do with each other: their answers go to different topics.
     let scope = pool.map { [Array("pool".utf8), Array($0.utf8)] } ?? []
     if let id {
-      entry.key = digest([Array("id".utf8), Array(id.utf8)] + scope)
+      entry.key = Self.key(id: id, scope: scope)
     } else if let correlation = message.correlation, !correlation.isEmpty {
       // Two clients may count their requests alike, so the topic of the answer belongs to the key.
       entry.key = digest([Array("correlation".utf8), Array((message.responseTopic ?? "").utf8), correlation] + scope)

@@ -1,3 +1,4 @@
+import CSQLite
 import Foundation
 import Glibc
 import Testing
@@ -27,6 +28,85 @@ extension WithBroker {
       try online(broker)
       #expect(second.log.count("thrown") == 0)
       second.stop()
+    }
+
+    private func change(_ broker: Broker, _ sql: String) throws {
+      var database: OpaquePointer?
+      #expect(sqlite3_open(broker.path("journal.sqlite"), &database) == SQLITE_OK)
+      defer { sqlite3_close(database) }
+      #expect(sqlite3_exec(database, sql, nil, nil, nil) == SQLITE_OK)
+    }
+
+    /// Gateways without a battery start in 1970. Nobody's job is 56 years old for that.
+    @Test func aClockThatWasWrongExpiresNobody() throws {
+      let broker = try Broker()
+      try placeOldJournal(broker)
+      let day = 86_400_000
+      let now = Int(Date().timeIntervalSince1970 * 1000)
+      try change(broker, "UPDATE jobs SET ttl=\(30 * day), received=5000 WHERE id='old-1'; UPDATE jobs SET ttl=\(30 * day), received=\(now - 31 * day) WHERE id='old-2'")
+      let listener = try Listener(broker, results + "#")
+      let agent = try RunningAgent(broker)
+      #expect(try listener.first("accepted by a clock that was not set") { $0.topic == results + "old-1" }["status"] == "ok")
+      #expect(try listener.first("accepted 31 days ago") { $0.topic == results + "old-2" }["error.code"] == "expired")
+      agent.stop()
+    }
+
+    @Test func aFullJournalSaysWhenToTryAgainAndForgetsAnswersFirst() throws {
+      let broker = try Broker()
+      let listener = try Listener(broker, results + "#")
+      let gate = Gate()
+      let agent = try RunningAgent(broker, "max_mb = 1", engine: gate.engine)
+      try online(broker)
+      let text = String(repeating: "the pump leaks. ", count: 1500)
+      for i in 0..<60 { try publish(broker, jobs + "classify", classify("big-\(i)", text)) }
+      let refused = try listener.first("a refusal") { $0["error.code"] == "storage_full" }
+      #expect(refused["error.http"] == 507)
+      #expect(refused["error.retryable"] == true)
+      #expect(refused["error.retry_after_ms"] != nil)
+      gate.open()
+      let accepted = 60 - listener.all.filter { $0["error.code"] == "storage_full" }.count
+      #expect(accepted > 20)
+      try listener.wait("the accepted ones", count: accepted) { $0["status"] == "ok" }
+      try publish(broker, jobs + "classify", classify("later", text))
+      try listener.wait("there is room again") { $0.topic == results + "later" && $0["status"] == "ok" }
+      agent.stop()
+    }
+
+    /// A small file system of its own, which only root can make.
+    @Test(.enabled(if: getuid() == 0 && access("/bin/mount", X_OK) == 0)) func aFullDiskIsSaidAndTheAgentRecoversByItself() throws {
+      let broker = try Broker()
+      let disk = broker.path("disk")
+      try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
+      guard try execute("/bin/mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]).status == 0 else { return }  // not every container lets root do this
+      defer { _ = try? execute("/bin/umount", ["-l", disk]) }
+      let listener = try Listener(broker, "sterna/test/#")
+      let agent = try RunningAgent(broker, journal: "disk/journal.sqlite")
+      try listener.wait("online") { $0["state"] == "online" }
+      try publish(broker, jobs + "classify", classify("before"))
+      try listener.wait("the first result") { $0.topic == results + "before" }
+      let filler = open(disk + "/filler", O_WRONLY | O_CREAT, 0o600)
+      let block = [UInt8](repeating: 1, count: 4096)
+      while write(filler, block, block.count) > 0 {}
+      close(filler)
+      // The write-ahead log may have a little room left.
+      let text = String(repeating: "the pump leaks. ", count: 1000)
+      var i = 0
+      while !listener.all.contains(where: { $0["error.code"] == "storage_full" }), i < 200 {
+        try publish(broker, jobs + "classify", classify("job-\(i)", text))
+        i += 1
+      }
+      let refused = try listener.first("a refusal") { $0["error.code"] == "storage_full" }
+      #expect(refused["error.retry_after_ms"] != nil)
+      let state = try listener.first("degraded") { $0["state"] == "degraded" }
+      guard case .string(let reason)? = state["reason"] else { throw Late(description: "no reason") }
+      #expect(reason.contains("disk is full"))
+      #expect(unlink(disk + "/filler") == 0)
+      try eventually("online again") { listener.all.last { $0.topic.hasSuffix("/state") }?["state"] == "online" }
+      try publish(broker, jobs + "classify", classify("after"))
+      try listener.wait("a result again") { $0.topic == results + "after" && $0["status"] == "ok" }
+      // What was accepted while the disk ran full has its answer, and everything else was told.
+      for j in 0..<i { try listener.wait("an answer of job-\(j)") { $0.topic == results + "job-\(j)" } }
+      agent.stop()
     }
 
     @Test func aNewerJournalIsRefusedWithTheWayBackAndLeftAlone() throws {

@@ -62,6 +62,22 @@ extension WithBroker {
       agent.stop()
     }
 
+    /// A connection on which nobody answers looks open from here: only the missing sign of life gives it away.
+    @Test func aHalfOpenConnectionIsNoticed() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker, mqtt: "keepalive_s = 5")
+      try online(broker)
+      broker.freeze()
+      defer { broker.thaw() }
+      try eventually("the agent notices", within: 30) { agent.log.count("no connection") > 0 }
+      broker.thaw()
+      let listener = try Listener(broker, results + "#")
+      try eventually("it is back") { agent.log.count("connected to") > 1 }
+      try publish(broker, jobs + "classify", classify("after"))
+      try listener.wait("the result") { $0.topic == results + "after" }
+      agent.stop()
+    }
+
     @Test func resultsThatTheBrokerMissedAreSentLater() throws {
       let broker = try Broker()
       let gate = Gate()
@@ -229,7 +245,7 @@ extension WithBroker {
       agent.stop()
     }
 
-    @Test func anIdleAgentWakesAtMostTwiceASecond() throws {
+    @Test func anIdleAgentWakesAtMostTwiceASecondAndWritesNothing() throws {
       let broker = try Broker()
       let listener = try Listener(broker, "sterna/test/+")
       let helper = try HelperProcess(broker)
@@ -245,9 +261,17 @@ extension WithBroker {
         }
       }
       sleep(4)  // the acknowledgements of the warm-up are written down by then
-      let before = try wakeups()
+      func written() throws -> [Substring] {
+        try String(contentsOfFile: "/proc/\(helper.process.processIdentifier)/io", encoding: .utf8).split(separator: "\n").filter { $0.hasPrefix("write_bytes") }
+      }
+      func changed() throws -> [Date?] {
+        try ["journal.sqlite", "journal.sqlite-wal"].map { try FileManager.default.attributesOfItem(atPath: broker.path($0))[.modificationDate] as? Date }
+      }
+      let before = (wakeups: try wakeups(), written: try written(), changed: try changed())
       sleep(5)
-      #expect(try wakeups() - before <= 10)
+      #expect(try wakeups() - before.wakeups <= 10)
+      #expect(try written() == before.written)
+      #expect(try changed() == before.changed)
       helper.send(SIGTERM)
       #expect(helper.end() == 0)
     }

@@ -95,10 +95,11 @@ extension AgentConfiguration {
     if let megabytes = prefixes["disk_mb"].optional { configuration.prefixes.diskBytes = try megabytes.int(in: 0...1_000_000) * 1_000_000 }
 
     let journal = root["journal"]
-    try journal.allow(["path", "keep_hours", "keep_jobs"])
+    try journal.allow(["path", "keep_hours", "keep_jobs", "max_mb"])
     if let path = journal["path"].optional { configuration.journal.path = try path.string(bytes: 1...4096) }
     if let hours = journal["keep_hours"].optional { configuration.journal.keepSeconds = Int(try hours.double(in: 0...8760) * 3600) }
     if let jobs = journal["keep_jobs"].optional { configuration.journal.keepJobs = try jobs.int(in: 0...10_000_000) }
+    if let mb = journal["max_mb"].optional { configuration.journal.mostBytes = try mb.int(in: 1...1_000_000) * 1_000_000 }
 
     try readPool(root["pool"], &configuration.pool)
 

@@ -121,6 +121,8 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var keepSeconds = 86_400
     /// The most finished jobs remembered, whatever their age.
     public var keepJobs = 20_000
+    /// Bytes of the file that may be in use before jobs are refused. Remembered jobs are forgotten first.
+    public var mostBytes = 256_000_000
 
     public init() {}
   }

@@ -142,6 +142,12 @@ final class Journal {
     try transaction { () throws(SternaError) in try database.execute("PRAGMA user_version=\(Self.version)") }
   }
 
+  /// Bytes of the file that hold something. Freed pages are used again, and the file does not shrink.
+  func usedBytes() throws(SternaError) -> Int {
+    let pages = (try database.int("PRAGMA page_count") ?? 0) - (try database.int("PRAGMA freelist_count") ?? 0)
+    return pages * (try database.int("PRAGMA page_size") ?? 4096)
+  }
+
   /// Bytes on disk, the write-ahead log included.
   var bytes: Int {
     [path, path + "-wal"].reduce(0) { sum, name in
@@ -219,7 +225,8 @@ extension Journal {
 
   /// Writes an answer down whose job is not in this journal, because it took the place of a damaged one. Inside a transaction.
   func adopt(_ entry: Entry, with finished: Finished) throws(SternaError) -> Int {
-    try insert(entry, state: 1, finished: finished)
+    if !finished.isRefusal { rememberedJobs += 1 }
+    return try insert(entry, state: finished.isRefusal ? 2 : 1, finished: finished)
   }
 
   private func insert(_ entry: Entry, state: Int, finished: Finished?) throws(SternaError) -> Int {
@@ -277,13 +284,26 @@ extension Journal {
   }
 
   /// Forgets finished jobs that are old, or too many: a few at a time, so that it rides along with other writes. Inside a transaction.
-  func forget(olderThan limit: Int, keeping count: Int) throws(SternaError) {
+  ///
+  /// - Parameter age: milliseconds.
+  func forget(olderThan age: Int, keeping count: Int) throws(SternaError) {
     let surplus = max(0, rememberedJobs - count)
-    let oldest = try database.statement("SELECT seq, finished FROM jobs WHERE state=1 AND unsent=0 ORDER BY seq LIMIT 16").rows { ($0.int(0), $0.int(1)) }
-    for (i, job) in oldest.enumerated() where i < surplus || job.1 < limit {
-      try database.statement("DELETE FROM jobs WHERE seq=?").run(.int(job.0))
+    let now = (uptime: Clock.uptime, wall: Clock.wall)
+    let oldest = try database.statement("SELECT seq, boot, uptime, finished FROM jobs WHERE state=1 AND unsent=0 ORDER BY seq LIMIT 16").rows {
+      (sequence: $0.int(0), age: self.age(boot: $0.int(1), uptime: $0.int(2), wall: $0.int(3), now))
+    }
+    for (i, job) in oldest.enumerated() where i < surplus || job.age > age {
+      try database.statement("DELETE FROM jobs WHERE seq=?").run(.int(job.sequence))
       rememberedJobs -= 1
     }
+  }
+
+  /// How long ago something was, in milliseconds. Within one boot the clock since boot tells, whatever happened to the wall clock. For what is older there is only the wall clock: one that was
+  /// wrong then or is wrong now makes it as old as this boot, and one that runs backwards no younger than that.
+  private func age(boot: Int, uptime: Int, wall: Int, _ now: (uptime: Int, wall: Int)) -> Int {
+    if boot == self.boot { return now.uptime - uptime }
+    let isCredible = wall >= Clock.firstCredible && now.wall >= Clock.firstCredible
+    return max(now.uptime, isCredible ? now.wall - wall : 0)
   }
 }
 
@@ -294,10 +314,8 @@ extension Journal {
   /// - Parameter source: who sent a job, from the name of its task, its kind and the topic of the client's copy.
   func waiting(source: (_ task: String?, _ kind: String, _ response: String?) -> String) throws(SternaError) -> [WaitingJob] {
     let now = (uptime: Clock.uptime, wall: Clock.wall)
-    let boot = self.boot
     return try database.statement("SELECT seq, priority, length(payload), ttl, boot, uptime, received, task, kind, response, deaths FROM jobs WHERE state=0 ORDER BY seq").rows {
-      // After a reboot only the wall clock tells how old a job is; one that runs backwards makes it young, never dead.
-      let arrived = $0.int(4) == boot ? $0.int(5) : now.uptime - max(0, now.wall - $0.int(6))
+      let arrived = now.uptime - self.age(boot: $0.int(4), uptime: $0.int(5), wall: $0.int(6), now)
       return WaitingJob(
         sequence: $0.int(0), priority: $0.int(1), bytes: $0.int(2), source: source($0.text(7), $0.text(8) ?? "", $0.text(9)), arrived: arrived,
         deadline: $0.optionalInt(3).map { ttl in arrived + ttl }, deaths: $0.optionalInt(10))

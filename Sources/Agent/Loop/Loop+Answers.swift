@@ -25,6 +25,17 @@ extension Loop {
     return (finished, output, copy)
   }
 
+  /// The messages which say that a job is on stable storage.
+  func acceptance(_ entry: Journal.Entry, meta: JSON?) -> [Session.Outgoing] {
+    var message = message(entry, meta: meta)
+    // The same bytes whenever it is said.
+    (message.attempt, message.finishedAt) = (1, nil)
+    let payload = message.accepted().compactBytes
+    let properties = Self.properties(status: "accepted", code: nil)
+    let copy = entry.response.map { Session.Outgoing(topic: $0, payload: payload, correlation: entry.correlation, properties: properties) }
+    return [Session.Outgoing(topic: entry.output, payload: payload, properties: properties)] + (copy.map { [$0] } ?? [])
+  }
+
   static func properties(status: String, code: String?) -> [(name: String, value: String)] {
     [("status", status)] + (code.map { [("code", $0)] } ?? []) + [("v", "1")]
   }
@@ -55,7 +66,9 @@ extension Loop {
 
   func finish(_ done: InferenceThread.Done) {
     guard let job = running[done.sequence], !job.isAnswered else { return }
-    if case .failure(let error) = done.outcome.result, error.code == .expired { return answer(done.sequence, error) }
+    if case .failure(let error) = done.outcome.result, error.code == .expired || job.isCancelled && error.code == .deadline {
+      return answer(done.sequence, job.isCancelled ? .unwanted : error)
+    }
     var message = message(job.entry, meta: job.meta)
     message.model = done.model
     message.queuedMilliseconds = max(0, done.started - job.entry.uptime)

@@ -108,7 +108,7 @@ extension Loop {
       var entry = arrival.entry
       switch arrival.job {
       case .failure(let error): try refuse(&entry, error, journal, &effects)
-      case .success:
+      case .success(let job):
         if let known = try journal.find(key: entry.key) {
           guard known.hash == entry.hash else {
             try refuse(&entry, SternaError(.idConflict, "this id was used before, for another job", at: "id", found: "\"\(entry.id)\""), journal, &effects)
@@ -119,29 +119,53 @@ extension Loop {
           if known.isFinished {
             try journal.resend(known.sequence)
             effects.unsent.append((known.sequence, entry.response == nil ? .output : [.output, .response]))
+          } else if job.options.acknowledge, let stored = try journal.entry(known.sequence) {
+            effects.transient += acceptance(stored, meta: job.meta)
           }
           continue
         }
+        if isDraining, arrival.isFromClient {
+          turnAway(entry, SternaError(.draining, "the agent takes no new jobs just now"), after: 60_000, &effects)
+          continue
+        }
         guard backlog < configuration.limits.queueJobs, waiting.bytes + suspects.bytes < configuration.limits.queueBytes else {
-          effects.transient.append(refusal(entry, SternaError(.queueFull, "the queue is full"), retryAfter: retryAfter).1)
-          if let copy = refusal(entry, SternaError(.queueFull, "the queue is full"), retryAfter: retryAfter).2 { effects.transient.append(copy) }
-          effects.refused += 1
+          turnAway(entry, SternaError(.queueFull, "the queue is full"), after: retryAfter, &effects)
+          continue
+        }
+        guard try hasRoom(journal) else {
+          turnAway(entry, SternaError(.storageFull, "the journal of the agent is full"), after: max(retryAfter, 10_000), &effects)
           continue
         }
         let sequence = try journal.accept(entry)
-        let job = WaitingJob(
+        let next = WaitingJob(
           sequence: sequence, priority: entry.priority, bytes: entry.payload.count,
           source: intake.source(task: entry.task, kind: entry.kind, response: entry.response), arrived: entry.uptime, deadline: entry.ttl.map { entry.uptime + $0 })
-        effects.accepted.append((job, arrival))
-        queue(job)
+        effects.accepted.append((next, arrival))
+        queue(next)
+        if job.options.acknowledge { effects.transient += acceptance(entry, meta: job.meta) }
         if parsed.count < 8 { parsed[sequence] = arrival }
       }
     }
     try choose(now, journal, &effects)
     for (sequence, answer) in finished { try write(answer, of: sequence, in: journal, &effects) }
     if !finished.isEmpty || !sent.isEmpty {
-      try journal.forget(olderThan: Clock.wall - configuration.journal.keepSeconds * 1000, keeping: configuration.journal.keepJobs)
+      try journal.forget(olderThan: configuration.journal.keepSeconds * 1000, keeping: configuration.journal.keepJobs)
     }
+  }
+
+  /// Says no without writing it down.
+  private func turnAway(_ entry: Journal.Entry, _ error: SternaError, after milliseconds: Int, _ effects: inout Effects) {
+    let (_, output, copy) = refusal(entry, error, retryAfter: milliseconds)
+    effects.transient.append(output)
+    if let copy { effects.transient.append(copy) }
+    effects.refused += 1
+  }
+
+  /// Whether the journal may grow. Answers that are only remembered make room first.
+  private func hasRoom(_ journal: Journal) throws(SternaError) -> Bool {
+    guard try journal.usedBytes() >= configuration.journal.mostBytes else { return true }
+    try journal.forget(olderThan: .min, keeping: 0)
+    return try journal.usedBytes() < configuration.journal.mostBytes
   }
 
   private func write(_ answer: Journal.Finished, of sequence: Int, in journal: Journal, _ effects: inout Effects) throws(SternaError) {
@@ -182,6 +206,7 @@ extension Loop {
     }
     finished = []
     sent = []
+    cancelled = []
     for work in effects.begun { inference.give(work) }
     counters.accepted += effects.accepted.count
     counters.refused += effects.refused
@@ -189,5 +214,8 @@ extension Loop {
     for (_, arrival) in effects.accepted { logger.debug("accepted", metadata: ["id": "\(arrival.entry.id)", "kind": "\(arrival.entry.kind)"]) }
     for (sequence, targets) in effects.unsent { enqueue(sequence, targets) }
     for message in effects.transient { outbox.append(.transient(message)) }
+    let told = whenWritten
+    whenWritten = []
+    for tell in told { tell() }
   }
 }

@@ -23,7 +23,7 @@ extension Loop {
   /// Whether jobs of pools are welcome. An agent that is full, stopping, without journal or without its own connection leaves them to the others, and comes
   /// back with room for more than a few, so that it does not go back and forth with every job.
   var wantsPools: Bool {
-    guard !configuration.pool.names.isEmpty, isUp, case .running = phase, journal != nil, journalFailure == nil else { return false }
+    guard !configuration.pool.names.isEmpty, isUp, !isDraining, case .running = phase, journal != nil, journalFailure == nil else { return false }
     let most = configuration.pool.fullJobs
     return queued < (pool.isWanted ? most : (most + 1) / 2)
   }

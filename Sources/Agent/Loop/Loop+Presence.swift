@@ -17,21 +17,20 @@ extension Loop {
 
   /// What the agent says of itself, and why.
   var state: (word: String, reason: String?) {
-    var reason: String?
-    let word: String
     switch phase {
-    case .stopping: word = "draining"
-    case .leaving, .over: word = "stopped"
-    case .running:
-      let trouble = journalFailure ?? journalSetAside
-      word = trouble == nil ? "online" : "degraded"
-      reason = trouble.map { [$0.message, $0.cause, $0.remedy].compactMap { $0 }.joined(separator: "; ") }
-      // The agent works as before, so it is not degraded; but whoever changed the file wants to know.
-      if reason == nil, let failure = configurationFailure {
-        reason = "the changed configuration is not in use: \([failure.place, failure.message, failure.remedy].compactMap { $0 }.joined(separator: "; "))"
-      }
+    case .stopping: return ("draining", nil)
+    case .leaving, .over: return ("stopped", nil)
+    case .running: break
     }
-    return (word, reason)
+    if let trouble = journalFailure ?? journalSetAside {
+      return ("degraded", [trouble.message, trouble.cause, trouble.remedy].compactMap { $0 }.joined(separator: "; "))
+    }
+    if isDraining { return ("draining", "asked by request/queue/drain") }
+    // The agent works as before, so it is not degraded; but whoever changed the file wants to know.
+    let reason = configurationFailure.map { failure in
+      "the changed configuration is not in use: \([failure.place, failure.message, failure.remedy].compactMap { $0 }.joined(separator: "; "))"
+    }
+    return ("online", reason)
   }
 
   @discardableResult

@@ -8,6 +8,11 @@ extension Loop {
   /// What a request may ask for.
   enum Verb: String, CaseIterable {
     case healthCheck = "health_check"
+    case getConfiguration = "config/get"
+    case cancelJob = "job/cancel"
+    case getJob = "job/get"
+    case listQueue = "queue/list"
+    case drainQueue = "queue/drain"
     case loadModel = "model/load"
     case rollBackModel = "model/rollback"
     case listModels = "model/list"
@@ -39,7 +44,12 @@ extension Loop {
       // `sterna top` asks every two seconds.
       logger.log(level: known == .healthCheck ? .debug : .info, "request \(verb)")
       switch known {
-      case .healthCheck: respond(.success(health(Clock.uptime)))
+      case .healthCheck: respond(.success(healthCheck()))
+      case .getConfiguration: respond(.success(configuration.json))
+      case .cancelJob: try cancelJob(request, reply: respond)
+      case .getJob: respond(.success(try getJob(request)))
+      case .listQueue: respond(.success(try listQueue(request)))
+      case .drainQueue: respond(.success(try drainQueue(request)))
       case .loadModel: loadModel(request, reply: respond)
       case .rollBackModel: models.rollBack(reply: respond)
       case .listModels: respond(.success(models.list(running: model)))
@@ -63,11 +73,19 @@ extension Loop {
     object["agent"] = .string(configuration.id)
     let payload = JSON.object(object).compactBytes
     let properties = Self.properties(status: code == nil ? "ok" : "error", code: code)
-    if Verb(rawValue: verb) != nil {
+    // A misspelt verb is answered beside the others; one that is no word at all only where the sender asked for it.
+    if (1...64).contains(verb.utf8.count), verb.utf8.allSatisfy({ (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || [0x2D, 0x2F, 0x5F].contains($0) }) {
       outbox.append(.transient(.init(topic: topics.response + verb, payload: payload, correlation: message.correlation, properties: properties)))
     }
     if let topic = message.responseTopic, topics.allowsResponse(to: topic) {
       outbox.append(.transient(.init(topic: topic, payload: payload, correlation: message.correlation, properties: properties)))
     }
+  }
+
+  /// As `health`, with a verdict in front.
+  private func healthCheck() -> JSON {
+    var object: JSON.Object = ["healthy": .bool(journalFailure == nil), "state": .string(state.word)]
+    if case .object(let health) = health(Clock.uptime) { for (name, value) in health.members { object[name] = value } }
+    return .object(object)
   }
 }

@@ -17,7 +17,7 @@ extension Loop {
   /// Whether `choose` would find something to do.
   func hasChoice(_ now: Int) -> Bool {
     guard case .running = phase, journalFailure == nil, finished.count < 16 else { return false }
-    return hasTurn(now) || waiting.hasOverdue(now) || suspects.hasOverdue(now)
+    return !cancelled.isEmpty || hasTurn(now) || waiting.hasOverdue(now) || suspects.hasOverdue(now)
   }
 
   /// Whether a job may go to the engine: those that run together and the next, so that it never waits for a transaction. The rest waits in the journal.
@@ -32,6 +32,10 @@ extension Loop {
   /// Takes over the jobs whose turn it is, and those whose time to live has passed, wherever in the queue they are; of these a few, so that a crowd of them does not keep the engine
   /// waiting. Inside a transaction.
   func choose(_ now: Int, _ journal: Journal, _ effects: inout Effects) throws(SternaError) {
+    for sequence in cancelled {
+      guard let job = waiting.remove(sequence) ?? suspects.remove(sequence) else { continue }
+      if try take(job, journal, &effects) != nil { answer(sequence, .unwanted) }
+    }
     guard case .running = phase else { return }
     while finished.count < 16, hasTurn(now), let next = suspects.take(lived: now - startedUptime) ?? waiting.take() {
       guard let (entry, job) = try take(next, journal, &effects) else { continue }
@@ -88,6 +92,8 @@ extension Loop {
 }
 
 extension SternaError {
+  static var unwanted: SternaError { SternaError(.cancelled, "the job was cancelled by request") }
+
   fileprivate static var poisonous: SternaError {
     SternaError(.poisoned, "the agent died \(Suspects.fatal) times while this job ran alone", remedy: "look into the agent's log, and report the job")
   }

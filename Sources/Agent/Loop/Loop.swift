@@ -97,6 +97,11 @@ final class Loop {
   var parsed: [Int: Arrival] = [:]
   /// Jobs at the engine, and those whose answer is in `finished`.
   var running: [Int: Running] = [:]
+  /// Waiting jobs that are to be answered with `cancelled`, and who is to be told when that is written down.
+  var cancelled: Set<Int> = []
+  var whenWritten: [() -> Void] = []
+  /// Whether jobs of clients are refused, until a request or the next start.
+  var isDraining = false
   /// Answers not written down yet.
   var finished: [(sequence: Int, Journal.Finished)] = []
   /// Written down, to be published.

@@ -21,6 +21,9 @@ enum Clock {
     return Int(time.tv_sec) * 1000 + Int(time.tv_nsec) / 1_000_000
   }
 
+  /// Milliseconds since 1970 of a moment before any message of this program: a wall clock that says less has not been set.
+  static let firstCredible = 1_767_225_600_000  // 2026
+
   /// Names this boot of the machine, so that times since boot can be told from those of another.
   static let bootID: String = {
     let bytes = (try? readWholeFile("/proc/sys/kernel/random/boot_id", limit: 64)) ?? []

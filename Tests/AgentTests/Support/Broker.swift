@@ -57,6 +57,10 @@ final class Broker {
     self.process = nil
   }
 
+  /// Stops it without ending it: connections stay open, and nobody answers.
+  func freeze() { if let process { Glibc.kill(process.processIdentifier, SIGSTOP) } }
+  func thaw() { if let process { Glibc.kill(process.processIdentifier, SIGCONT) } }
+
   private static func freePort() -> Int {
     var port = 0
     withSocket(port: 0) { socket, address in
