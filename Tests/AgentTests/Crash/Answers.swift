@@ -5,9 +5,7 @@ import Glibc
 /// What clients heard: `mosquitto_sub` with a session of its own that writes into a file, so that nothing is missed while a broker or an agent is away.
 final class Answers {
   private let child: Child
-  private let file: String
-  private var handle: FileHandle?
-  private var rest = Data()
+  private let tail: Tail
   /// Distinct final messages by job, on whatever topic. More than one breaks the promise that repeats are the same bytes.
   private(set) var byJob: [String: Set<String>] = [:]
   /// Final messages on the results topic.
@@ -17,7 +15,8 @@ final class Answers {
 
   /// - Parameter id: the client id; the session outlives the connection.
   init(_ broker: Broker, filters: [String], id: String = "answers") throws {
-    file = broker.path(id + ".txt")
+    let file = broker.path(id + ".txt")
+    tail = Tail(file)
     let filters = filters.flatMap { ["-t", $0] }
     let session = ["-V", "mqttv5", "-p", "\(broker.port)", "-q", "1", "-c", "-x", "3600", "-i", id]
     guard try execute("/usr/bin/mosquitto_sub", session + filters + ["-E"]).status == 0 else { throw Late(description: "mosquitto_sub cannot subscribe") }
@@ -26,14 +25,7 @@ final class Answers {
 
   /// Takes in what has arrived since the last call.
   func read() throws {
-    if handle == nil { handle = FileHandle(forReadingAtPath: file) }
-    guard let handle, let new = try handle.readToEnd(), !new.isEmpty else { return }
-    rest += new
-    while let end = rest.firstIndex(of: 0x0A) {
-      take(String(decoding: rest[rest.startIndex..<end], as: UTF8.self))
-      rest = rest[rest.index(after: end)...]
-    }
-    rest = Data(rest)
+    for line in try tail.read() { take(line) }
   }
 
   private func take(_ line: String) {

@@ -69,9 +69,10 @@ let repository = URL(fileURLWithPath: #filePath).pathComponents.dropLast(4).join
 
 /// Random numbers that can be had again (SplitMix64).
 struct Seeded: RandomNumberGenerator {
+  let seed: UInt64
   private var state: UInt64
 
-  init(_ seed: UInt64) { state = seed }
+  init(_ seed: UInt64) { (self.seed, state) = (seed, seed) }
 
   mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
