@@ -6,9 +6,11 @@ import Testing
 /// `Tests/faults/faults.c`, built for this run of the tests. Nil where there is no C compiler.
 let faultLibrary: String? = {
   let library = NSTemporaryDirectory() + "sterna-faults-\(getpid()).so"
-  let built = try? execute("/usr/bin/env", ["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", library, repository + "/Tests/faults/faults.c", "-ldl"])
   atexit { unlink(NSTemporaryDirectory() + "sterna-faults-\(getpid()).so") }
-  return built?.status == 0 ? library : nil
+  let isBuilt = ["cc", "clang"].contains { compiler in
+    (try? execute("/usr/bin/env", [compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", library, repository + "/Tests/faults/faults.c", "-ldl"]))?.status == 0
+  }
+  return isBuilt ? library : nil
 }()
 
 /// One call on an agent's files that goes wrong, and what happens to the machine then.
@@ -53,32 +55,20 @@ final class FaultyRuns: @unchecked Sendable {
   func all(_ cases: [Fault], lanes: Int = 10, each: @escaping @Sendable (Int, Fault) throws -> String?) -> [String] {
     let next = Atomic<Int>(0)
     let wrong = Mutex<[String]>([])
-    withExtendedLifetime((next, wrong)) {
-      let group = DispatchGroup()
-      let work = Work { [cases] in
-        while true {
-          let i = next.add(1, ordering: .relaxed).oldValue
-          guard i < cases.count else { return }
-          do {
-            if let text = try each(i, cases[i]) { wrong.withLock { $0.append("\(cases[i].text): \(text)") } }
-          } catch { wrong.withLock { $0.append("\(cases[i].text): \(error)") } }
+    let group = DispatchGroup()
+    for _ in 0..<lanes {
+      group.enter()
+      Foundation.Thread.detachNewThread {
+        while case let i = next.add(1, ordering: .relaxed).oldValue, i < cases.count {
+          var text: String?
+          do { text = try each(i, cases[i]) } catch { text = "\(error)" }
+          if let text { wrong.withLock { $0.append("\(cases[i].text): \(text)") } }
         }
+        group.leave()
       }
-      for _ in 0..<lanes {
-        group.enter()
-        Foundation.Thread.detachNewThread {
-          work.run()
-          group.leave()
-        }
-      }
-      group.wait()
     }
+    group.wait()
     return wrong.withLock { $0 }
-  }
-
-  private struct Work: @unchecked Sendable {
-    // Sendable: called on several threads, and all that it touches is atomic or locked.
-    let run: () -> Void
   }
 
   var contradictions: [String] { lock.withLock { answers.contradictions } }
