@@ -44,7 +44,7 @@ let package = Package(
     .testTarget(name: "DecodingTests", dependencies: ["Decoding"]),
     .testTarget(name: "JobsTests", dependencies: ["Jobs"]),
     .executableTarget(name: "agent-test-helper", dependencies: ["Agent"], path: "Tests/AgentTestHelper"),
-    .testTarget(name: "AgentTests", dependencies: ["Agent", "CSQLite", "agent-test-helper"]),
+    .testTarget(name: "AgentTests", dependencies: ["Agent", "CSQLite", "agent-test-helper", "sterna"]),
     .testTarget(name: "CommandTests", dependencies: ["sterna"]),
   ],
   swiftLanguageModes: [.v6]

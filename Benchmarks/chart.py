@@ -1,4 +1,4 @@
-"""A bar chart in plain SVG."""
+"""Charts in plain SVG."""
 import statistics
 from html import escape
 
@@ -30,4 +30,29 @@ def bars(unit: str, caption: str, names: tuple[str, str], rows: list[tuple[str, 
             parts.append(f'<path d="M{low:.1f} {y + BAR / 2}H{high:.1f}" stroke="#22313a" stroke-width="1"/>')
             parts.append(f'<text x="{max(end, high) + 6:.1f}" y="{y + BAR - 5}">{middle:,.1f}</text>')
     parts.append(f'<text x="{WIDTH - 10}" y="{height - 10}" text-anchor="end" font-size="11" fill="#5b6b74">{escape(caption)}</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+def lines(caption: str, panels: list[tuple[str, list[tuple[float, float]]]], x_unit: str) -> str:
+    """Panels above each other with one x axis, each from zero up.
+
+    panels: (what and its unit, points).
+    """
+    width, left, right, panel, gap = 880, 70, 20, 150, 46
+    height = 20 + len(panels) * (panel + gap) + 10
+    last = max((x for _, points in panels for x, _ in points), default=1) or 1
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#22313a">',
+             f'<rect width="{width}" height="{height}" fill="#ffffff"/>']
+    for i, (title, points) in enumerate(panels):
+        top = 30 + i * (panel + gap)
+        most = max((y for _, y in points), default=1) or 1
+        place = [(left + x / last * (width - left - right), top + panel - y / (most * 1.1) * panel) for x, y in points]
+        parts.append(f'<text x="{left}" y="{top - 8}">{escape(title)}</text>')
+        parts.append(f'<path d="M{left} {top}V{top + panel}H{width - right}" fill="none" stroke="#b9c4c9"/>')
+        for value in (0, most):
+            y = top + panel - value / (most * 1.1) * panel
+            parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#5b6b74">{value:,.0f}</text>')
+        parts.append(f'<path d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in place)}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{width - right}" y="{top + panel + 16}" text-anchor="end" fill="#5b6b74">{last:,.0f} {escape(x_unit)}</text>')
+    parts.append(f'<text x="{width - 10}" y="{height - 6}" text-anchor="end" font-size="11" fill="#5b6b74">{escape(caption)}</text></svg>')
     return "\n".join(parts) + "\n"

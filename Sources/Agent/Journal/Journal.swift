@@ -42,6 +42,9 @@ final class Journal {
     guard try database.text("PRAGMA journal_mode=WAL") == "wal" else { throw SternaError(.io, "the file system cannot hold a journal", at: path) }
     try database.execute("PRAGMA synchronous=FULL; PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304; PRAGMA trusted_schema=OFF")
     guard try database.text("PRAGMA quick_check(1)") == "ok" else { throw SternaError(.badFile, "the journal is damaged", at: path) }
+    // What an earlier process wrote just before it died, or this one before an error, may be in the kernel's memory only, and the kernel forgets that a sync failed. Read back it counts as
+    // known, and a repeat of it is acknowledged without another write. So put it where it belongs first; after an orderly stop there is nothing to do.
+    try database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     if found == 0 { try Self.create(database) } else if found < 2 { try Self.migrateTo2(database) }
     boot = try Self.thisBoot(database)
     nextSequence = max(first, (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1)

@@ -37,6 +37,7 @@ final class Broker {
     try """
       listener \(port) 127.0.0.1
       persistence false
+      persistence_location \(folder)/
       log_dest file \(path("mosquitto.log"))
       \(settings)
 

@@ -1,0 +1,77 @@
+import Foundation
+import Glibc
+import Testing
+
+extension WithBroker {
+  /// Every call by which the agent changes its journal goes wrong once, in each way that it can.
+  @Suite(.serialized, .enabled(if: faultLibrary != nil, "needs a C compiler")) struct Faults {
+    @Test func everyCallOnTheJournalMayGoWrong() throws {
+      let seeded = Seeded.announced("faults")
+      let runs = try FaultyRuns()
+      // How many calls there are. Group commit makes that differ a little between runs.
+      let dry = try FaultyAgent(runs, "dry")
+      try dry.start(isAnswering: true)
+      #expect(try dry.wait("all answered") { try runs.answered(dry.jobs) == 4 })
+      #expect(try dry.stop() == 0)
+      let calls = dry.calls
+      let isWrite = { (at: Int) in at > calls.count || calls[at - 1].contains(" write ") }
+      let cases = (1...calls.count + 4).flatMap { at in
+        Fault.Aftermath.allCases.flatMap { aftermath in ["kill", "after"].map { Fault(at: at, kind: $0, aftermath: aftermath) } }
+          + (isWrite(at) ? ["torn", "short", "enospc", "eio"] : ["eio"]).map { Fault(at: at, kind: $0) }
+      }
+      let wrong = runs.all(cases) { i, fault in
+        let agent = try FaultyAgent(runs, "c\(i)")
+        try agent.start(fault, isAnswering: true)
+        let isAnswered = try agent.wait("all answered or dead") { try runs.answered(agent.jobs) == 4 }
+        let status = isAnswered ? try agent.stop() : agent.child?.exit ?? -1
+        let mayDie = ["kill", "after", "torn"].contains(fault.kind)
+        // Where the journal cannot even be opened the agent says so and ends; systemd starts it again.
+        guard status == 0 || status == (mayDie ? 128 + SIGKILL : 1) else { return "ended with \(status): \(agent.said.suffix(500))" }
+        if status == 1, !agent.said.contains(agent.journal) { return "ended without a reason: \(agent.said)" }
+        if fault.aftermath != .none {
+          var random = Seeded(UInt64(i) &* 7919 &+ seeded.seed)
+          try agent.cutPower(tornBy: &random, isTorn: fault.aftermath == .tornPowerCut)
+        }
+        try agent.start(isCounted: false, isAnswering: true)
+        guard try agent.wait("connected, and all answered", { try runs.answered(agent.jobs) == 4 && agent.said.contains("connected to") }) else { return "died again: \(agent.said)" }
+        let second = try agent.stop()
+        return second == 0 ? try agent.complaint() : "ended with \(second) the second time: \(agent.said)"
+      }
+      #expect(wrong == [])
+      #expect(runs.contradictions == [])
+      print("faults: \(calls.count) calls on the journal's files, \(cases.count) faults, \(wrong.count) wrong")
+    }
+
+    /// What is in the kernel's memory looks as if it were on the disk. After a kill, or after a sync that failed, the agent finds jobs in its journal that the next power cut takes away
+    /// unless it sees to them before it acknowledges them.
+    @Test func whatIsAcknowledgedSurvivesAKillOrAnErrorAndThenAPowerCut() throws {
+      let runs = try FaultyRuns()
+      let dry = try FaultyAgent(runs, "dry")
+      try dry.start(isAnswering: false)
+      #expect(try dry.wait("all acknowledged") { try runs.acknowledged(by: "sterna-dry") == 4 })
+      let calls = dry.calls
+      dry.child?.kill()
+      let cases = calls.indices.flatMap { i in
+        [Fault(at: i + 1, kind: "after", aftermath: .powerCut)] + (calls[i].contains(" sync ") ? [Fault(at: i + 1, kind: "eio", aftermath: .powerCut)] : [])
+      }
+      let wrong = runs.all(cases) { i, fault in
+        let agent = try FaultyAgent(runs, "c\(i)")
+        try agent.start(fault, isAnswering: false)
+        let acknowledged = { try runs.acknowledged(by: "sterna-\(agent.id)") == 4 }
+        if try !agent.wait("all acknowledged or dead", acknowledged) {
+          try agent.start(isAnswering: false)
+          guard try agent.wait("all acknowledged", acknowledged) else { return "died again: \(agent.said)" }
+        }
+        agent.child?.kill()
+        var random = Seeded(0)
+        try agent.cutPower(tornBy: &random, isTorn: false)
+        try agent.start(isCounted: false, isAnswering: true)
+        guard try agent.wait("all answered", { try runs.answered(agent.jobs) == 4 }) else { return "died again: \(agent.said)" }
+        let status = try agent.stop()
+        return status == 0 ? try agent.complaint() : "ended with \(status): \(agent.said)"
+      }
+      #expect(wrong == [])
+      print("power cuts: \(cases.count) behind kills and failed syncs, \(wrong.count) wrong")
+    }
+  }
+}
