@@ -39,7 +39,7 @@ extension WithBroker {
       #expect(message["dev.ids"] == "sterna_test" && message["o.name"] == "sterna")
       var ids = Set<String>()
       let all = try components(message)
-      for (key, component) in all {
+      for (key, component) in all.members {
         let reader = JSONReader(component)
         #expect(["sensor", "binary_sensor"].contains(try reader["p"].string()))
         #expect(ids.insert(try reader["unique_id"].string()).inserted, "\(key)")
@@ -47,7 +47,7 @@ extension WithBroker {
         let template = try reader["value_template"].string()
         if try reader["state_topic"].string() == "sterna/test/health", let name = template.firstMatch(of: /value_json\.(\w+)/) { #expect(health[String(name.1)] != nil, "\(template)") }
       }
-      let keys = all.map(\.key)
+      let keys = all.members.map(\.name)
       for key in ["state", "problem", "queue", "task_alarms", "task_orders_machine", "task_orders_it's"] { #expect(keys.contains(key), "\(keys)") }
       let quoted = try JSONReader(.object(all))["task_orders_it's"]["value_template"].string()
       #expect(quoted.contains(#"fields['it\'s']"#), "\(quoted)")

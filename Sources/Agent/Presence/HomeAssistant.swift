@@ -94,7 +94,7 @@ struct HomeAssistant: Sendable {
       sensor["availability_topic"] = .string(topics.state)
       sensor["availability_template"] = "{{ 'offline' if value_json.state in ['offline', 'stopped'] else 'online' }}"
     }
-    for (name, value) in more { sensor[name] = value }
+    for (name, value) in more.members { sensor[name] = value }
     return .object(sensor)
   }
 
