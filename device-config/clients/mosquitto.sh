@@ -11,7 +11,7 @@ id=sh-$$-$(date +%s)
 job="{\"id\":\"$id\",\"input\":\"$text\",\"labels\":[${labels%,}]}"
 # Listen first, for the first message that is an answer (not "accepted") or for a minute; send until there is one: a repeat of an id is answered with the same bytes.
 answer=$(mktemp)
-trap 'kill $listener 2>/dev/null || :; rm -f "$answer"' EXIT
+trap 'kill -9 $listener 2>/dev/null || :; rm -f "$answer"' EXIT
 mosquitto_sub -V mqttv5 -h "$host" -p "$port" -q 1 -W 60 -t "$base/$agent/results/$id" >"$answer" &
 listener=$!
 tries=0
