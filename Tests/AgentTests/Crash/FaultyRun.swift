@@ -30,8 +30,10 @@ struct Fault {
   /// As in faults.c.
   var kind = "kill"
   var aftermath = Aftermath.none
+  /// Whether calls go on failing until `FaultyAgent.heal`.
+  var isLasting = false
 
-  var text: String { at == 0 ? "no fault" : "\(kind) at call \(at)\(aftermath == .none ? "" : ", then a \(aftermath.rawValue)")" }
+  var text: String { at == 0 ? "no fault" : "\(isLasting ? "lasting " : "")\(kind) at call \(at)\(aftermath == .none ? "" : ", then a \(aftermath.rawValue)")" }
 }
 
 /// An agent of its own for each fault, many at a time on one broker: they mostly wait.
@@ -179,10 +181,14 @@ final class FaultyAgent {
       environment["FAULT_DURABLE"] = durable
       environment["FAULT_AT"] = "\(fault.at)"
       environment["FAULT_KIND"] = fault.kind
+      if fault.isLasting { environment["FAULT_UNTIL"] = folder + "/healed" }
     }
     let (program, arguments) = files == .journal ? ("/agent-test-helper", [folder + "/agent.toml", gate]) : ("/sterna", ["run", "--config", folder + "/agent.toml"])
     child = try Child(buildFolder + program, arguments, environment: environment, output: log, errors: log)
   }
+
+  /// A lasting fault is over.
+  func heal() { _ = FileManager.default.createFile(atPath: folder + "/healed", contents: nil) }
 
   private var log: String { folder + "/log-\(starts)" }
   private var callLog: String { folder + "/calls-\(starts)" }
