@@ -94,6 +94,14 @@ final class FaultyRuns: @unchecked Sendable {
     }
   }
 
+  /// Those of these jobs that were turned away since the last call.
+  func turnedAway(_ ids: [String]) -> [String] {
+    lock.withLock {
+      defer { answers.turnedAway.removeAll { ids.contains($0) } }
+      return answers.turnedAway.filter { ids.contains($0) }
+    }
+  }
+
   /// How many deliveries the broker knows to have arrived at a client.
   func acknowledged(by client: String) throws -> Int {
     try lock.withLock {
@@ -160,8 +168,12 @@ final class FaultyAgent {
   func publish(_ count: Int) throws {
     let new = (jobs.count..<jobs.count + count).map { "\(id)-\($0)" }
     jobs += new
+    try send(new)
+  }
+
+  private func send(_ jobs: [String]) throws {
     let lines = folder + "/jobs"
-    try new.map { classify($0) + "\n" }.joined().write(toFile: lines, atomically: true, encoding: .utf8)
+    try jobs.map { classify($0) + "\n" }.joined().write(toFile: lines, atomically: true, encoding: .utf8)
     let input = open(lines, O_RDONLY | O_CLOEXEC)
     defer { close(input) }
     let publisher = try Child("/usr/bin/mosquitto_pub", session + ["-t", "sterna/\(id)/jobs/classify", "-l"], input: input)
@@ -210,10 +222,17 @@ final class FaultyAgent {
     return isSo
   }
 
-  /// Waits until every job is answered or the agent is dead.
+  /// Waits until every job is answered or the agent is dead. A job that is turned away for want of room is sent again.
   ///
   /// - Returns: whether all are answered.
-  func waitForAnswers() throws -> Bool { try wait("all answered") { try runs.answered(jobs) == jobs.count && said.contains("connected to") } }
+  func waitForAnswers() throws -> Bool {
+    try wait("all answered") {
+      let answered = try runs.answered(jobs)
+      let again = runs.turnedAway(jobs)
+      if !again.isEmpty { try send(again) }
+      return answered == jobs.count && said.contains("connected to")
+    }
+  }
 
   /// Ends the agent as systemd would.
   ///
