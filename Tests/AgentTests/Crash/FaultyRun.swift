@@ -1,3 +1,4 @@
+import Basics
 import Foundation
 import Glibc
 import Synchronization
@@ -29,8 +30,10 @@ struct Fault {
   /// As in faults.c.
   var kind = "kill"
   var aftermath = Aftermath.none
+  /// Whether calls go on failing until `FaultyAgent.heal`.
+  var isLasting = false
 
-  var text: String { at == 0 ? "no fault" : "\(kind) at call \(at)\(aftermath == .none ? "" : ", then a \(aftermath.rawValue)")" }
+  var text: String { at == 0 ? "no fault" : "\(isLasting ? "lasting " : "")\(kind) at call \(at)\(aftermath == .none ? "" : ", then a \(aftermath.rawValue)")" }
 }
 
 /// An agent of its own for each fault, many at a time on one broker: they mostly wait.
@@ -73,11 +76,29 @@ final class FaultyRuns: @unchecked Sendable {
 
   var contradictions: [String] { lock.withLock { answers.contradictions } }
 
+  /// Distinct `result` members of all answers.
+  var results: Set<String> {
+    lock.withLock {
+      Set(answers.byJob.values.joined().map { answer in
+        guard case .object(let message)? = try? JSON.parse(answer), let result = message["result"] else { return answer }
+        return result.compact
+      })
+    }
+  }
+
   /// How many of these jobs have an answer.
   func answered(_ ids: [String]) throws -> Int {
     try lock.withLock {
       try answers.read()
       return ids.filter { answers.byJob[$0] != nil }.count
+    }
+  }
+
+  /// Those of these jobs that were turned away since the last call.
+  func turnedAway(_ ids: [String]) -> [String] {
+    lock.withLock {
+      defer { answers.turnedAway.removeAll { ids.contains($0) } }
+      return answers.turnedAway.filter { ids.contains($0) }
     }
   }
 
@@ -95,25 +116,32 @@ final class FaultyRuns: @unchecked Sendable {
 
 /// One agent on a folder of its own, and what is done to it.
 final class FaultyAgent {
+  /// The files that are to go wrong.
+  enum Files { case journal, prefixes }
+
   let id: String
-  let jobs: [String]
-  let folder: String
+  /// Published so far.
+  private(set) var jobs: [String] = []
   private let runs: FaultyRuns
+  private let files: Files
+  private let folder: String
   private(set) var child: Child?
   private var starts = 0
-  /// Files that count; the journal is among them.
-  var state: String { folder + "/state" }
+  /// Files that count.
+  private var state: String { folder + (files == .journal ? "/state" : "/prefixes") }
   private var durable: String { folder + "/durable" }
-  var journal: String { state + "/journal.sqlite" }
+  var journal: String { folder + "/state/journal.sqlite" }
   private var gate: String { folder + "/gate" }
 
-  /// Jobs wait at the broker before the agent starts for the first time.
-  init(_ runs: FaultyRuns, _ id: String) throws {
+  /// Four jobs wait at the broker before the agent starts for the first time.
+  ///
+  /// - Parameter files: with `prefixes` the agent has the pocket model; else an engine that answers when it is told to.
+  init(_ runs: FaultyRuns, _ id: String, files: Files = .journal) throws {
     self.runs = runs
     self.id = id
-    jobs = (0..<4).map { "\(id)-\($0)" }
+    self.files = files
     folder = runs.broker.path(id)
-    for name in ["/state", "/durable"] { try FileManager.default.createDirectory(atPath: folder + name, withIntermediateDirectories: true) }
+    for name in ["/state", "/prefixes", "/durable"] { try FileManager.default.createDirectory(atPath: folder + name, withIntermediateDirectories: true) }
     try """
       [agent]
       id = "\(id)"
@@ -122,15 +150,30 @@ final class FaultyAgent {
       reconnect_ms = 20
       reconnect_max_ms = 200
       [model]
-      path = "none"
+      path = "\(repository)/Models/pocket.gguf"
+      threads = 1
       [journal]
       path = "\(journal)"
+      [prefixes]
+      path = "\(folder)/prefixes"
       """.write(toFile: folder + "/agent.toml", atomically: true, encoding: .utf8)
-    let session = ["-V", "mqttv5", "-p", "\(runs.broker.port)", "-q", "1"]
     let subscribed = try execute("/usr/bin/mosquitto_sub", session + ["-c", "-x", "3600", "-i", "sterna-\(id)", "-t", "sterna/\(id)/jobs/+", "-E"])
     guard subscribed.status == 0 else { throw Late(description: "mosquitto_sub: \(subscribed.output)") }
+    try publish(4)
+  }
+
+  private var session: [String] { ["-V", "mqttv5", "-p", "\(runs.broker.port)", "-q", "1"] }
+
+  /// Publishes jobs that all have the same answer.
+  func publish(_ count: Int) throws {
+    let new = (jobs.count..<jobs.count + count).map { "\(id)-\($0)" }
+    jobs += new
+    try send(new)
+  }
+
+  private func send(_ jobs: [String]) throws {
     let lines = folder + "/jobs"
-    try jobs.map { classify($0) }.joined(separator: "\n").appending("\n").write(toFile: lines, atomically: true, encoding: .utf8)
+    try jobs.map { classify($0) + "\n" }.joined().write(toFile: lines, atomically: true, encoding: .utf8)
     let input = open(lines, O_RDONLY | O_CLOEXEC)
     defer { close(input) }
     let publisher = try Child("/usr/bin/mosquitto_pub", session + ["-t", "sterna/\(id)/jobs/classify", "-l"], input: input)
@@ -150,9 +193,14 @@ final class FaultyAgent {
       environment["FAULT_DURABLE"] = durable
       environment["FAULT_AT"] = "\(fault.at)"
       environment["FAULT_KIND"] = fault.kind
+      if fault.isLasting { environment["FAULT_UNTIL"] = folder + "/healed" }
     }
-    child = try Child(buildFolder + "/agent-test-helper", [folder + "/agent.toml", gate], environment: environment, output: log, errors: log)
+    let (program, arguments) = files == .journal ? ("/agent-test-helper", [folder + "/agent.toml", gate]) : ("/sterna", ["run", "--config", folder + "/agent.toml"])
+    child = try Child(buildFolder + program, arguments, environment: environment, output: log, errors: log)
   }
+
+  /// A lasting fault is over.
+  func heal() { _ = FileManager.default.createFile(atPath: folder + "/healed", contents: nil) }
 
   private var log: String { folder + "/log-\(starts)" }
   private var callLog: String { folder + "/calls-\(starts)" }
@@ -172,6 +220,18 @@ final class FaultyAgent {
       }
     } catch { throw Late(description: "\(error); \(said.suffix(1500))") }
     return isSo
+  }
+
+  /// Waits until every job is answered or the agent is dead. A job that is turned away for want of room is sent again.
+  ///
+  /// - Returns: whether all are answered.
+  func waitForAnswers() throws -> Bool {
+    try wait("all answered") {
+      let answered = try runs.answered(jobs)
+      let again = runs.turnedAway(jobs)
+      if !again.isEmpty { try send(again) }
+      return answered == jobs.count && said.contains("connected to")
+    }
   }
 
   /// Ends the agent as systemd would.
@@ -204,7 +264,7 @@ final class FaultyAgent {
   ///
   /// - Returns: what is wrong with it.
   func complaint() throws -> String? {
-    let files = try FileManager.default.contentsOfDirectory(atPath: state)
+    let files = try FileManager.default.contentsOfDirectory(atPath: folder + "/state")
     if let aside = files.first(where: { $0.contains("damaged") }) { return "the journal was set aside: \(aside)" }
     let left = try JournalCopy(of: journal)
     if left.integrity != "ok" { return "integrity: \(left.integrity)" }
