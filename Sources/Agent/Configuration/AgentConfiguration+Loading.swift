@@ -245,6 +245,9 @@ extension AgentConfiguration {
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
       journal.path = state + "/" + journal.path
     }
+    if let path = metricsPath, !path.hasPrefix("/"), let runtime = environment["RUNTIME_DIRECTORY"]?.split(separator: ":").first {
+      metricsPath = runtime + "/" + path
+    }
     if let end = journal.path.lastIndex(of: "/") {
       if !prefixes.path.hasPrefix("/") { prefixes.path = journal.path[...end] + prefixes.path }
       if !model.store.hasPrefix("/") { model.store = journal.path[...end] + model.store }
