@@ -40,6 +40,21 @@ import Testing
     }
   }
 
+  /// As long as the indexer chooses every key there is, nothing is missing without it; the context ends where that ends.
+  @Test(arguments: ["deepseek-v32", "glm-5"]) func sparseAttentionIsExactAsFarAsItSeesEverything(name: String) throws {
+    let model = try model(packed(name, trunk: .f32, experts: .f32))
+    #expect(model.contextLength == 12)
+    var compared = 0
+    for item in try ReferenceCase.all(name) {
+      let hidden = try model.run(Array(item.ids.prefix(12)))
+      for (position, want) in item.logits where position < 12 {
+        compared += 1
+        #expect(relativeError(try model.logits(hidden, row: position), want) < 1e-3, "position \(position)")
+      }
+    }
+    #expect(compared == 4)
+  }
+
   // MARK: - Independence, bit for bit
 
   private func tokens(_ count: Int, seed: UInt64) -> [Int32] {
