@@ -1,6 +1,5 @@
 import Basics
 import CTernary
-import Glibc
 
 /// Experts on disk: a bounded pool of slots in front of a few threads that read.
 ///
@@ -18,6 +17,7 @@ package final class ExpertPool: ExpertSource {
   package let slots: Int
   /// Whether records stay for later tokens.
   package let isCache: Bool
+  let reads: RecordReads
   private let blocks: [Block?]
   private let memory: SlotMemory
   private let queue: ReadQueue
@@ -39,7 +39,8 @@ package final class ExpertPool: ExpertSource {
   ) throws(SternaError) {
     let records = places.compactMap { $0 }.reduce(0) { $0 + $1.count }
     let recordBytes = places.lazy.compactMap { $0?.first?.bytes }.first ?? 4096
-    let layout = Self.layout(records: records, recordBytes: recordBytes, perToken: chosen * places.count { $0 != nil }, chosen: chosen, budget: budget)
+    let sizes = ExpertSizes(records: records, recordBytes: recordBytes, perToken: chosen * places.count { $0 != nil }, chosen: chosen)
+    let layout = sizes.layout(budget)
     guard layout.slots >= min(2, records), let memory = SlotMemory(slots: layout.slots, slotBytes: recordBytes) else {
       throw SternaError(
         .memoryLimit, "there is no room for experts to be read into", expected: "at least \(2 * recordBytes) bytes, two records", found: "\(budget) bytes",
@@ -47,6 +48,7 @@ package final class ExpertPool: ExpertSource {
     }
     slots = layout.slots
     isCache = layout.isCache
+    reads = reader.reads
     self.memory = memory
     table = SlotTable(slots: slots, keys: records)
     indexOfSlot = .init(repeating: -1, count: slots)
@@ -60,20 +62,6 @@ package final class ExpertPool: ExpertSource {
     let checksum = kernels.checksum
     queue = ReadQueue(threads: threads, reader: reader, path: path, memory: memory) { checksum($0, $1) }
     guard queue.threads > 0 else { throw SternaError(.unsupported, "no thread can be started that reads experts") }
-  }
-
-  /// How many slots a budget gives, and whether they are a cache.
-  ///
-  /// - Parameter perToken: experts that one token uses in all blocks.
-  static func layout(records: Int, recordBytes: Int, perToken: Int, chosen: Int, budget: Int) -> (slots: Int, isCache: Bool) {
-    let most = min(records, max(0, budget) / recordBytes)
-    return most >= min(perToken, records) ? (most, true) : (min(most, 2 * chosen), false)
-  }
-
-  private func now() -> Int {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec &* 1_000_000_000 &+ now.tv_nsec
   }
 
   package var counters: ExpertCounters {
