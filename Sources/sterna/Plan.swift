@@ -26,7 +26,7 @@ struct Plan: ParsableCommand {
   /// One size of the cache.
   private struct Row {
     let name: String
-    /// Bytes for experts; nil: what the other options give.
+    /// Bytes for experts.
     let cache: Int
     let slots: Int
     let hitRate: Double
@@ -48,7 +48,7 @@ struct Plan: ParsableCommand {
     }
     var rows = try self.rows(packed, forecast, trace)
     if measure {
-      for i in rows.indices where rows[i].total != nil { rows[i].measured = try measure(rows[i]) }
+      for i in rows.indices where rows[i].total != nil { rows[i].measured = try rate(of: rows[i]) }
     }
     if output.json { printLine(json(packed, forecast, rows).compact) } else { show(packed, forecast, rows) }
     if let svg { try DurableFile.write(Array(chart(packed, rows).svg.utf8), to: svg) }
@@ -78,7 +78,7 @@ struct Plan: ParsableCommand {
   }
 
   /// Tokens a second in decode, once the cache is as full as it gets.
-  private func measure(_ row: Row) throws -> Double {
+  private func rate(of row: Row) throws -> Double {
     let packed = try model.open()
     var options = model.running.options(packed)
     options.expertCacheBytes = row.cache
