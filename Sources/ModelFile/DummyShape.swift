@@ -93,7 +93,7 @@ public enum DummyShape: String, CaseIterable, Sendable {
     var c = configuration
     guard let blocks, blocks < c.blockCount else { return c }
     c.blockCount = max(1, blocks)
-    c.experts?.routed.removeLast((c.experts?.routed.count ?? c.blockCount) - c.blockCount)
+    if let routed = c.experts?.routed { c.experts?.routed = Array(routed.prefix(c.blockCount)) }
     return c
   }
 

@@ -246,7 +246,7 @@ private struct BrickProduct {
       for offset in [0, 1, 63] {
         let moved = [UInt8](repeating: 9, count: offset) + bytes
         let found = moved.withUnsafeBytes { $0.baseAddress.map { path.kernels.checksum($0 + offset, count) } }
-        #expect(found == (moved.isEmpty ? nil : expected(bytes)))
+        if let found { #expect(found == expected(bytes)) } else { #expect(moved.isEmpty) }
       }
     }
   }
