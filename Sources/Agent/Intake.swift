@@ -3,15 +3,18 @@ import Crypto
 import Jobs
 
 /// A message that wants an answer: a job, or the reason why it is none.
-struct Arrival {
+package struct Arrival {
   var entry: Journal.Entry
-  var job: Result<Job, SternaError>
+  package var job: Result<Job, SternaError>
   /// Whether a client sent it, who can be told to send it again; messages of tasks come from devices that cannot.
   var isFromClient: Bool
+
+  /// Where the answer would go.
+  package var outputs: [String] { [entry.output, entry.response].compactMap { $0 } }
 }
 
 /// Turns messages into jobs. Knows nothing of queue and journal, so the same message always gives the same job.
-struct Intake {
+package struct Intake {
   let tasks: [AgentConfiguration.Task]
   let topics: Topics
   let limits: JobLimits
@@ -21,7 +24,7 @@ struct Intake {
   /// (MQTT 5), with which a broker says why it delivers: filters may overlap, and then it delivers once for each.
   let subscriptions: [String]
 
-  init(_ configuration: AgentConfiguration) {
+  package init(_ configuration: AgentConfiguration) {
     tasks = configuration.tasks
     topics = Topics(configuration)
     limits = configuration.limits.job
@@ -32,7 +35,7 @@ struct Intake {
   }
 
   /// What a message asks for. Several tasks may listen to one topic; nobody may want the message at all.
-  func examine(_ message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> [Arrival] {
+  package func examine(_ message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> [Arrival] {
     if message.topic.hasPrefix(topics.jobs), message.subscriptions.isEmpty || message.subscriptions.contains(1) {
       return [client(message, kind: String(message.topic.dropFirst(topics.jobs.count)), wall, uptime)]
     }

@@ -129,9 +129,10 @@ import Testing
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     try "from-credential\n".write(toFile: folder + "/mqtt-password", atomically: true, encoding: .utf8)
+    chmod(folder + "/mqtt-password", 0o600)
     let toml = "model.path = \"m\"\n[mqtt]\nusername = \"u\""
     func password(_ toml: String, _ environment: [String: String]) throws -> String? {
-      try AgentConfiguration.parse(toml, name: "t", environment: environment).mqtt.password
+      try AgentConfiguration.parse(toml, name: "t", environment: environment).mqtt.password?.text
     }
     #expect(try password(toml, ["STERNA_MQTT_PASSWORD": "from-environment", "CREDENTIALS_DIRECTORY": folder]) == "from-environment")
     #expect(try password(toml, ["CREDENTIALS_DIRECTORY": folder]) == "from-credential")
