@@ -45,7 +45,7 @@ package struct Intake {
     return tasks.indices.filter { index in
       // Of several filters of a task that match, the first one counts: the task runs once.
       guard let filter = filters[index].first(where: { $0.matches(message.topic) }) else { return false }
-      return message.subscriptions.isEmpty || message.subscriptions.contains { $0 <= subscriptions.count && subscriptions[$0 - 1] == filter.text }
+      return message.subscriptions.isEmpty || message.subscriptions.contains { subscriptions.indices.contains($0 - 1) && subscriptions[$0 - 1] == filter.text }
     }.map { device(message, tasks[$0], wall, uptime) }
   }
 

@@ -59,7 +59,7 @@ struct Submit: ParsableCommand {
     connection.mqtt.port = port
     connection.mqtt.username = if let username { username } else { try Secret.find("username", in: environment())?.text }
     connection.mqtt.password = try Secret.find("password", in: environment())
-    connection.mqtt.tls = try transport.tls()
+    connection.mqtt.tls = try transport.security()
     connection.base = base
     connection.agent = agent
     connection.pool = pool

@@ -20,7 +20,7 @@ struct TransportArguments: ParsableArguments {
   var pskFile: String?
 
   /// Nil: no TLS.
-  func tls() throws(SternaError) -> AgentConfiguration.TLS? {
+  func security() throws(SternaError) -> AgentConfiguration.TLS? {
     guard tls || ca != nil || certificate != nil || key != nil || alpn != nil || pskIdentity != nil || pskFile != nil else { return nil }
     var transport = AgentConfiguration.TLS()
     transport.ca = ca

@@ -40,7 +40,7 @@ import Testing
     }
 
     /// - Returns: how much of it was taken.
-    @discardableResult func send(_ bytes: [UInt8]) -> Int { Glibc.send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    @discardableResult func send(_ bytes: [UInt8]) -> Int { Glibc.send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
   }
 
   private func turns(_ session: Session, _ count: Int = 50) -> String? {
@@ -53,7 +53,7 @@ import Testing
 
   /// An answer to a subscription without the reasons that belong in it was read past its end.
   @Test func answersWithoutReasons_CVE_2024_10525() throws {
-    for packet: [UInt8] in [[0x90, 3, 0, 1, 0], [0x90, 2, 0, 1], [0x90, 0], [0xB0, 3, 0, 1, 0], [0x90, 4, 0, 1, 5, 0], [0x40, 2, 0, 9], [0x40, 0]] {
+    for packet: [UInt8] in [[0x90, 3, 0, 1, 0], [0x90, 2, 0, 1], [0x90, 0], [0xB0, 3, 0, 1, 0], [0x90, 4, 0, 1, 5, 0x1F], [0x40, 2, 0, 9], [0x40, 0]] {
       let broker = try RogueBroker()
       let session = try broker.greet()
       broker.send(packet)

@@ -12,7 +12,7 @@ extension WithBroker {
       let broker: Broker
       let certificates: Certificates
 
-      init(names: String = "DNS:localhost,IP:127.0.0.1", _ settings: (Certificates) -> String = { _ in "" }) throws {
+      init(names: String = "DNS:localhost,IP:127.0.0.1", _ settings: String) throws {
         let place = try Broker(isRunning: false)
         certificates = try Certificates(in: place.folder)
         try certificates.issue("broker", names: names)
@@ -23,7 +23,7 @@ extension WithBroker {
             cafile \(certificates["ca.pem"])
             certfile \(certificates["broker.pem"])
             keyfile \(certificates["broker.key"])
-            \(settings(certificates))
+            \(settings)
             """)
         keeper = place
       }
@@ -34,8 +34,8 @@ extension WithBroker {
       var identity: String { "certificate = \"\(certificates["agent.pem"])\"\nkey = \"\(certificates["agent.key"])\"" }
     }
 
-    private static let open = { (_: Certificates) in "allow_anonymous true" }
-    private static let demanding = { (_: Certificates) in "require_certificate true\nuse_identity_as_username true\nallow_anonymous false" }
+    private static let open = "allow_anonymous true"
+    private static let demanding = "require_certificate true\nuse_identity_as_username true\nallow_anonymous false"
 
     private func configuration(_ broker: Broker, _ tls: String, mqtt: String = "", environment: [String: String] = [:]) throws -> AgentConfiguration {
       try .parse(RunningAgent.toml(broker, mqtt: "\(mqtt)\n[mqtt.tls]\n\(tls)"), name: "test", environment: environment)
@@ -163,7 +163,7 @@ extension WithBroker {
     @Test func userAndPasswordFromCredentialsAndNowhereElse() throws {
       let place = try Broker(isRunning: false)
       try execute("/usr/bin/mosquitto_passwd", ["-b", "-c", place.path("passwords"), "gateway", "hush-hush"])
-      let secure = try SecureBroker { _ in "allow_anonymous false\npassword_file \(place.path("passwords"))" }
+      let secure = try SecureBroker("allow_anonymous false\npassword_file \(place.path("passwords"))")
       for (name, text) in [("mqtt-username", "gateway\n"), ("mqtt-password", "hush-hush\n")] {
         try text.write(toFile: place.path(name), atomically: true, encoding: .utf8)
         chmod(place.path(name), 0o400)

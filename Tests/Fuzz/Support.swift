@@ -57,7 +57,7 @@ final class RogueBroker {
     var reset = linger(l_onoff: 1, l_linger: 0)
     setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
     defer { close(peer) }
-    _ = Glibc.send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue))
+    _ = Glibc.send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL))
     shutdown(peer, Int32(SHUT_WR))
     var messages: [Session.Incoming] = []
     for _ in 0..<64 {

@@ -8,10 +8,10 @@ import ModelFile
 import Tokenizer
 
 /// Something that reads bytes from outside.
-struct Target {
+struct Target: Sendable {
   let name: String
   /// What happens once, and returns what happens with every input.
-  let prepare: () throws -> ([UInt8]) throws -> Void
+  let prepare: @Sendable () throws -> ([UInt8]) throws -> Void
 }
 
 let targets = [

@@ -68,7 +68,7 @@ import Testing
   @Test func countsAndNames() throws {
     try refusesGGUF("tensor count huge", "tensor count -1", "key count -1", "key count too large", "duplicate key", "duplicate name", "empty key", "no name", "nested too deep")
     let many = (0..<100_000).map { "\"t\($0)\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}" }.joined(separator: ",")
-    try refusesSafetensors("{" + many + "}", data: 4, place: "")
+    try refusesSafetensors("{" + many + "}", data: 4, place: "tensor t")
     let entry = #"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#
     try refusesSafetensors("{\"a\":\(entry),\"a\":\(entry)}", data: 4, place: "header")
     try refusesSafetensors("{\"a\":\(entry),\"b\":\(entry)}", data: 4, place: "tensor")

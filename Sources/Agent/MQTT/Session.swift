@@ -72,7 +72,7 @@ package final class Session {
     var bytes = 0
     var published: [(message: Int32, reason: Int32)] = []
     /// Granted QoS, or refusals from 128 on.
-    var subscribed: [(message: Int32, granted: [Int32])] = []
+    package var subscribed: [(message: Int32, granted: [Int32])] = []
     /// How many ends of subscriptions the broker has confirmed.
     var unsubscribed = 0
     /// The broker's reason for ending the connection.
