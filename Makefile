@@ -5,7 +5,7 @@
 
 BUILD_PACKAGES = libmosquitto-dev libsqlite3-dev
 RUN_PACKAGES   = mosquitto mosquitto-clients
-TEST_PACKAGES  = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd
+TEST_PACKAGES  = openssl gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd
 SWIFT_BUILD    = swift build -c release
 
 .PHONY: demo test build release clean

@@ -60,6 +60,10 @@ import Testing
     Wrong("[mqtt]\nport = = 1", "line 4", "not TOML"),
     Wrong("[mqtt]\nport = 1\nport = 2", "not TOML"),
     Wrong("[agent]\nid = \"a\\u0000b\"", "NUL"),
+    // The TOML parser ends the process over these.
+    Wrong("[[@tasks]]\n", "line 3", "not TOML"),
+    Wrong("[ =]\n", "line 3", "not TOML"),
+    Wrong("[\u{301}a]\n", "line 3", "not TOML"),
     Wrong("require_signature = true", "model.keys", "models must be signed", "sterna sign --new-key"),
     Wrong("keys = \"/does/not/exist\"", "line 3: model.keys", "/does/not/exist", "No such file"),
     Wrong("keys = \"/usr/share\"", "line 3: model.keys", "no public key", "NAME.pub"),

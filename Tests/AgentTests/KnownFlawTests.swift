@@ -96,6 +96,14 @@ import Testing
     #expect(received == 3)
   }
 
+  /// Found by fuzzing: the number of a subscription that there is none of.
+  @Test(arguments: [0, -1, 4, 1 << 28]) func numbersOfNoSubscription(number: Int) throws {
+    let toml = "model.path = \"m\"\n[[tasks]]\nname = \"t\"\nkind = \"classify\"\ninput = \"plant/alarm\"\noutput = \"out\"\nlabels = [\"a\", \"b\"]"
+    let intake = Intake(try AgentConfiguration.parse(toml, name: "test", environment: [:]))
+    func arrivals(_ number: Int) -> Int { intake.examine(.init(topic: "plant/alarm", payload: [0x61], size: 1, isRetained: false, subscriptions: [number])).count }
+    #expect(arrivals(number) == 0 && arrivals(3) == 1)
+  }
+
   /// Servers listened on every address, for everybody. The agent listens on none.
   @Test func nothingListens_ollama_0_0_0_0() throws {
     func listening() throws -> Int {

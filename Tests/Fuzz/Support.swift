@@ -69,6 +69,42 @@ final class RogueBroker {
   }
 }
 
+/// What a broker might send over MQTT 5: PUBLISH packets whose topics, properties and payloads come from an input, in frames that are right. Any bytes would end in libmosquitto before 2.1,
+/// which takes a property that it does not know for a mistake of its own and ends the process (docs/security.md).
+func publications(_ bytes: some Sequence<UInt8>) -> [UInt8] {
+  var rest = Array(bytes)[...]
+  func take(_ count: Int) -> [UInt8] {
+    defer { rest = rest.dropFirst(count) }
+    return Array(rest.prefix(count))
+  }
+  func byte() -> UInt8 { rest.popFirst() ?? 0 }
+  func counted(_ bytes: [UInt8]) -> [UInt8] { [UInt8(truncatingIfNeeded: bytes.count >> 8), UInt8(truncatingIfNeeded: bytes.count)] + bytes }
+  func variable(_ number: Int) -> [UInt8] { number < 128 ? [UInt8(number)] : [UInt8(number & 127) | 128] + variable(number >> 7) }
+
+  var packets: [UInt8] = [0x20, 3, 0, 0, 0]
+  while !rest.isEmpty, packets.count < 1 << 16 {
+    let flags = byte()
+    var body = counted(take(Int(byte())))
+    if flags & 0b110 != 0 { body += [byte(), byte()] }
+    var properties: [UInt8] = []
+    for _ in 0..<byte() & 15 {
+      switch byte() % 8 {
+      case 0: properties += [0x01, byte()]
+      case 1: properties += [0x02, byte(), byte(), byte(), byte()]
+      case 2: properties += [0x03] + counted(take(Int(byte())))
+      case 3: properties += [0x08] + counted(take(Int(byte())))
+      case 4: properties += [0x09] + counted(take(Int(byte())))
+      case 5: properties += [0x0B] + variable(Int(byte()) << 8 | Int(byte()))
+      case 6: properties += [0x26] + counted(take(Int(byte()))) + counted(take(Int(byte())))
+      default: properties += [0x23, byte(), byte()]
+      }
+    }
+    body += variable(properties.count) + properties + take(Int(byte()) << 8 | Int(byte()))
+    packets += [0x30 | flags & 15] + variable(body.count) + body
+  }
+  return packets
+}
+
 /// Has the model write the file of a prompt.
 func makePrefix(_ model: Model, _ folder: Scratch, _ prompt: [TokenID]) throws -> (name: String, bytes: [UInt8]) {
   let cache = PrefixCache(model, budgetBytes: 1 << 22, directory: folder.path, diskBudgetBytes: 1 << 24)

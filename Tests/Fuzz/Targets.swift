@@ -131,12 +131,14 @@ let targets = [
       _ = rest.withUnsafeBytes { topLevelID(in: $0) }
     }
   },
+  // After an odd byte any bytes, as MQTT 3.1.1.
   Target(name: "mqtt") {
     let broker = try RogueBroker()
     let intake = Intake(try AgentConfiguration.parse(configuration, name: "fuzz", environment: [:]))
     return { bytes in
       guard let first = bytes.first else { return }
-      for message in try broker.send(Array(bytes.dropFirst()), version: first & 1 == 0 ? .v5 : .v311) { check(intake.examine(message)) }
+      let isOld = first & 1 == 1
+      for message in try broker.send(isOld ? Array(bytes.dropFirst()) : publications(bytes.dropFirst()), version: isOld ? .v311 : .v5) { check(intake.examine(message)) }
     }
   },
 ]
