@@ -11,7 +11,7 @@ BUILD_PACKAGES = libmosquitto-dev libsqlite3-dev
 RUN_PACKAGES   = mosquitto mosquitto-clients
 PACK_PACKAGES  = dpkg-dev lintian python3 binutils
 BOOT_PACKAGES  = debootstrap systemd-container
-TEST_PACKAGES  = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd python3-yaml python3-jsonschema python3-paho-mqtt
+TEST_PACKAGES  = openssl gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static systemd python3-yaml python3-jsonschema python3-paho-mqtt
 SWIFT_BUILD    = swift build -c release
 
 .PHONY: demo test test-install build release deb tarball stick clean

@@ -3,15 +3,18 @@ import Crypto
 import Jobs
 
 /// A message that wants an answer: a job, or the reason why it is none.
-struct Arrival {
+package struct Arrival {
   var entry: Journal.Entry
-  var job: Result<Job, SternaError>
+  package var job: Result<Job, SternaError>
   /// Whether a client sent it, who can be told to send it again; messages of tasks come from devices that cannot.
   var isFromClient: Bool
+
+  /// Where the answer would go.
+  package var outputs: [String] { [entry.output, entry.response].compactMap { $0 } }
 }
 
 /// Turns messages into jobs. Knows nothing of queue and journal, so the same message always gives the same job.
-struct Intake {
+package struct Intake {
   let tasks: [AgentConfiguration.Task]
   let topics: Topics
   let limits: JobLimits
@@ -25,7 +28,7 @@ struct Intake {
   private static let requests = 2
 
   /// The identifier of a subscription. It depends on the filter alone: what the broker has queued was numbered by an earlier configuration.
-  func identifier(of filter: String) -> Int {
+  package func identifier(of filter: String) -> Int {
     switch filter {
     case subscriptions[0]: Self.clients
     case subscriptions[1]: Self.requests
@@ -33,7 +36,7 @@ struct Intake {
     }
   }
 
-  init(_ configuration: AgentConfiguration) {
+  package init(_ configuration: AgentConfiguration) {
     tasks = configuration.tasks
     topics = Topics(configuration)
     limits = configuration.limits.job
@@ -44,7 +47,7 @@ struct Intake {
   }
 
   /// What a message asks for. Several tasks may listen to one topic; nobody may want the message at all.
-  func examine(_ message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> [Arrival] {
+  package func examine(_ message: Session.Incoming, wall: Int = Clock.wall, uptime: Int = Clock.uptime) -> [Arrival] {
     if message.topic.hasPrefix(topics.jobs), message.subscriptions.isEmpty || message.subscriptions.contains(Self.clients) {
       return [client(message, kind: String(message.topic.dropFirst(topics.jobs.count)), wall, uptime)]
     }

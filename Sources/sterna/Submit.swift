@@ -13,6 +13,7 @@ struct Submit: ParsableCommand {
           --text "water under pump 7"
         sterna submit classify --pool line --labels leak,fire < notes.txt
         sterna submit extract --host broker.local --fields machine,place < notes.txt
+        sterna submit classify --port 8883 --ca ca.pem --labels leak,fire < notes.txt
       """)
 
   @Argument(help: "classify or extract.")
@@ -21,7 +22,7 @@ struct Submit: ParsableCommand {
   var host = "127.0.0.1"
   @Option(help: "The broker's port.")
   var port = 1883
-  @Option(help: "User name; the password is taken from STERNA_MQTT_PASSWORD.")
+  @Option(help: "User name; the password is taken from STERNA_MQTT_PASSWORD, or systemd's credential mqtt-password.")
   var username: String?
   @Option(help: "First levels of every topic.")
   var base = "sterna"
@@ -39,6 +40,7 @@ struct Submit: ParsableCommand {
   var options: String?
   @Option(help: "Seconds to wait for a result.")
   var timeout = 60.0
+  @OptionGroup(title: "Transport security") var transport: TransportArguments
   @OptionGroup var texts: TextArguments
   @OptionGroup var output: OutputOptions
 
@@ -55,8 +57,9 @@ struct Submit: ParsableCommand {
     var connection = Submitter.Options()
     connection.mqtt.host = host
     connection.mqtt.port = port
-    connection.mqtt.username = username
-    connection.mqtt.password = environment()["STERNA_MQTT_PASSWORD"]
+    connection.mqtt.username = if let username { username } else { try Secret.find("username", in: environment())?.text }
+    connection.mqtt.password = try Secret.find("password", in: environment())
+    connection.mqtt.tls = try transport.security()
     connection.base = base
     connection.agent = agent
     connection.pool = pool

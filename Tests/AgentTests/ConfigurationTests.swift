@@ -69,6 +69,10 @@ import Testing
     Wrong("[mqtt]\nport = = 1", "line 4", "not TOML"),
     Wrong("[mqtt]\nport = 1\nport = 2", "not TOML"),
     Wrong("[agent]\nid = \"a\\u0000b\"", "NUL"),
+    // The TOML parser ends the process over these.
+    Wrong("[[@tasks]]\n", "line 3", "not TOML"),
+    Wrong("[ =]\n", "line 3", "not TOML"),
+    Wrong("[\u{301}a]\n", "line 3", "not TOML"),
     Wrong("require_signature = true", "model.keys", "models must be signed", "sterna sign --new-key"),
     Wrong("keys = \"/does/not/exist\"", "line 3: model.keys", "/does/not/exist", "No such file"),
     Wrong("keys = \"/usr/share\"", "line 3: model.keys", "no public key", "NAME.pub"),
@@ -138,9 +142,10 @@ import Testing
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
     try "from-credential\n".write(toFile: folder + "/mqtt-password", atomically: true, encoding: .utf8)
+    chmod(folder + "/mqtt-password", 0o600)
     let toml = "model.path = \"m\"\n[mqtt]\nusername = \"u\""
     func password(_ toml: String, _ environment: [String: String]) throws -> String? {
-      try AgentConfiguration.parse(toml, name: "t", environment: environment).mqtt.password
+      try AgentConfiguration.parse(toml, name: "t", environment: environment).mqtt.password?.text
     }
     #expect(try password(toml, ["STERNA_MQTT_PASSWORD": "from-environment", "CREDENTIALS_DIRECTORY": folder]) == "from-environment")
     #expect(try password(toml, ["CREDENTIALS_DIRECTORY": folder]) == "from-credential")

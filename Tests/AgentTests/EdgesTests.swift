@@ -5,7 +5,7 @@ import Glibc
 import Testing
 
 extension WithBroker {
-  /// Brokers that refuse, journals of others, and the access rules that are shipped.
+  /// Brokers that refuse, and journals of others.
   @Suite(.serialized) struct Edges {
     @Test func aJournalOfAnotherVersionIsRefusedByNameAndKept() throws {
       let broker = try Broker()
@@ -25,35 +25,6 @@ extension WithBroker {
       }
       second.stop()
       #expect(FileManager.default.contents(atPath: path) == bytes, "the file is left as it was")
-    }
-
-    @Test func theShippedAccessRulesAreEnoughAndNoMore() throws {
-      let rules = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../device-config/mosquitto-sterna.acl")
-      // Under the name of the tests' agent, and with a tester who sees everything.
-      let text = try String(contentsOf: rules, encoding: .utf8).replacingOccurrences(of: "sterna/gateway/", with: "sterna/test/")
-      let place = try Broker(isRunning: false)
-      try (text + "\nuser tester\ntopic readwrite #\n").write(toFile: place.path("acl"), atomically: true, encoding: .utf8)
-      chmod(place.path("acl"), 0o644)
-      let broker = try Broker(settings: "allow_anonymous true\nacl_file \(place.path("acl"))")
-      let tester = ["-u", "tester"]
-      let agent = try RunningAgent(broker, mqtt: "username = \"sterna\"")
-      let listener = try Listener(broker, "#", arguments: tester)
-      try listener.wait("online") { $0["state"] == "online" }
-      try listener.wait("info") { $0.topic == "sterna/test/info" }
-      try listener.wait("health") { $0.topic == "sterna/test/health" }
-      let reply = ["-D", "publish", "response-topic", "sterna/clients/tester/replies"]
-      try publish(broker, jobs + "classify", classify("ruled"), arguments: tester + reply)
-      try listener.wait("the result") { $0.topic == results + "ruled" && $0["status"] == "ok" }
-      try listener.wait("the reply") { $0.topic == "sterna/clients/tester/replies" && $0["status"] == "ok" }
-      #expect(!agent.log.text.contains("refuses"), "\(agent.log.text)")
-      // The agent's user elsewhere: the broker drops it, and what the tester sends behind it arrives.
-      for topic in ["plant/valve/set", "sterna/other/state", "sterna/other/jobs/classify", "homeassistant/sensor/x/config"] {
-        _ = try? publish(broker, topic, "not allowed", arguments: ["-u", "sterna"])
-      }
-      try publish(broker, "plant/behind", "allowed", arguments: tester)
-      try listener.wait("the tester's own") { $0.topic == "plant/behind" }
-      #expect(!listener.all.contains { $0.payload == "not allowed" })
-      agent.stop()
     }
 
     @Test func checkBrokerSaysWhatIsWrong() throws {

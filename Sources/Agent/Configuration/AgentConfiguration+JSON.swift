@@ -13,7 +13,7 @@ extension AgentConfiguration {
         "host": .string(mqtt.host), "port": .number(mqtt.port), "client_id": .string(clientID), "username": text(mqtt.username), "has_password": .bool(mqtt.password != nil),
         "version": .string(mqtt.version.rawValue), "keepalive_s": .number(mqtt.keepAlive), "session_expiry_s": .number(mqtt.sessionExpiry),
         "response_topics": list(allowedResponseTopics), "reconnect_ms": .number(mqtt.reconnectFirst), "reconnect_max_ms": .number(mqtt.reconnectLongest),
-        "tls": mqtt.tls.map { ["ca": text($0.ca), "certificate": text($0.certificate)] } ?? .null,
+        "tls": mqtt.tls.map { ["ca": text($0.ca), "certificate": text($0.certificate), "alpn": text($0.alpn), "psk_identity": text($0.psk?.identity)] } ?? .null,
       ],
       "model": ["path": .string(model.path), "threads": number(model.threads), "context": number(model.context), "kv": text(model.kv)],
       "memory": ["limit_bytes": number(memory.limitBytes), "kv_bytes": number(memory.kvBytes)],

@@ -13,7 +13,7 @@ extension AgentConfiguration {
   ///
   /// - Parameters:
   ///   - path: a TOML file; `device-config/` has examples.
-  ///   - environment: secrets and places that systemd gives: `STERNA_MQTT_PASSWORD`, `CREDENTIALS_DIRECTORY`, `STATE_DIRECTORY`.
+  ///   - environment: secrets and places that systemd gives: `STERNA_MQTT_USERNAME`, `STERNA_MQTT_PASSWORD`, `STERNA_MQTT_PSK`, `CREDENTIALS_DIRECTORY`, `STATE_DIRECTORY`.
   /// - Throws: `SternaError` whose `place` is file, line and key path.
   public static func load(path: String, environment: [String: String]) throws(SternaError) -> AgentConfiguration {
     let bytes = try readWholeFile(path, limit: 1 << 20)
@@ -27,7 +27,7 @@ extension AgentConfiguration {
   public static func parse(_ text: String, name: String, environment: [String: String]) throws(SternaError) -> AgentConfiguration {
     let source = try TOMLSource(text, name: name)
     do {
-      var configuration = try read(JSONReader(source.root))
+      var configuration = try read(JSONReader(source.root), environment)
       try configuration.resolve(environment)
       try configuration.checkTopics()
       try configuration.checkFleet()
@@ -41,7 +41,7 @@ extension AgentConfiguration {
 // MARK: - Keys
 
 extension AgentConfiguration {
-  private static func read(_ root: JSONReader) throws(SternaError) -> AgentConfiguration {
+  private static func read(_ root: JSONReader, _ environment: [String: String]) throws(SternaError) -> AgentConfiguration {
     try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "pool", "tasks", "home_assistant", "prometheus"])
     var configuration = AgentConfiguration()
 
@@ -57,7 +57,7 @@ extension AgentConfiguration {
     try agent["log_level"].choose(&configuration.logLevel)
     if let events = agent["events"].optional { configuration.saysEvents = try events.bool() }
 
-    try readMQTT(root["mqtt"], &configuration.mqtt)
+    try readMQTT(root["mqtt"], &configuration.mqtt, environment)
 
     let model = root["model"]
     try model.allow(["path", "threads", "context", "kv", "require_signature", "keys", "store", "import"])
@@ -142,7 +142,7 @@ extension AgentConfiguration {
     }
   }
 
-  private static func readMQTT(_ reader: JSONReader, _ mqtt: inout MQTT) throws(SternaError) {
+  private static func readMQTT(_ reader: JSONReader, _ mqtt: inout MQTT, _ environment: [String: String]) throws(SternaError) {
     if reader["password"].isPresent {
       throw SternaError(
         .badConfiguration, "passwords do not belong into this file", at: reader["password"].path, found: "a password",
@@ -157,7 +157,7 @@ extension AgentConfiguration {
     if let client = reader["client_id"].optional { mqtt.clientID = try client.string(bytes: 1...128) }
     mqtt.username = try reader["username"].optional?.string(bytes: 1...1024)
     if let file = reader["password_file"].optional {
-      mqtt.password = try readSecret(try file.string(bytes: 1...4096), key: file)
+      mqtt.password = try Secret.read(try file.string(bytes: 1...4096), at: file.path)
     }
     if let seconds = reader["keepalive_s"].optional { mqtt.keepAlive = try seconds.int(in: 5...65535) }
     try reader["version"].choose(&mqtt.version)
@@ -170,19 +170,21 @@ extension AgentConfiguration {
     if let longest = reader["reconnect_max_ms"].optional { mqtt.reconnectLongest = try longest.int(in: 10...3_600_000) }
     mqtt.reconnectLongest = max(mqtt.reconnectLongest, mqtt.reconnectFirst)
     if let tls = reader["tls"].optional {
-      try tls.allow(["ca", "certificate", "key"])
-      var files = TLS()
-      files.ca = try tls["ca"].optional?.string(bytes: 1...4096)
-      files.certificate = try tls["certificate"].optional?.string(bytes: 1...4096)
-      files.key = try tls["key"].optional?.string(bytes: 1...4096)
-      if (files.certificate == nil) != (files.key == nil) {
-        throw tls[files.key == nil ? "key" : "certificate"].error("a client certificate needs both parts", expected: "certificate and key")
+      try tls.allow(["ca", "certificate", "key", "alpn", "psk_identity", "psk_file"])
+      var transport = TLS()
+      transport.ca = try tls["ca"].optional?.string(bytes: 1...4096)
+      transport.certificate = try tls["certificate"].optional?.string(bytes: 1...4096)
+      transport.key = try tls["key"].optional?.string(bytes: 1...4096)
+      transport.alpn = try tls["alpn"].optional?.string()
+      if let identity = tls["psk_identity"].optional {
+        let file = try tls["psk_file"].optional?.string(bytes: 1...4096)
+        guard let key = try Secret.read(file, orFind: "psk", in: environment, at: tls["psk_file"].path) else { throw tls["psk_file"].error("is missing, and there is neither STERNA_MQTT_PSK nor the credential mqtt-psk", expected: "the shared key") }
+        transport.psk = SharedKey(identity: try identity.string(), key: key)
+      } else if tls["psk_file"].isPresent {
+        throw tls["psk_identity"].error("is missing", expected: "the name that belongs to the shared key")
       }
-      for (name, path) in [("ca", files.ca), ("certificate", files.certificate), ("key", files.key)] {
-        guard let path else { continue }
-        guard access(path, R_OK) == 0 else { throw tls[name].error("cannot be read: \(String(cString: strerror(errno)))", expected: "a PEM file") }
-      }
-      mqtt.tls = files
+      try transport.check { "mqtt.tls." + $0 }
+      mqtt.tls = transport
     }
   }
 
@@ -231,15 +233,11 @@ extension AgentConfiguration {
   // MARK: - What depends on more than one key
 
   private mutating func resolve(_ environment: [String: String]) throws(SternaError) {
-    if let password = environment["STERNA_MQTT_PASSWORD"], !password.isEmpty {
-      mqtt.password = password
-    } else if mqtt.password == nil, let directory = environment["CREDENTIALS_DIRECTORY"] {
-      let path = directory + "/mqtt-password"
-      if access(path, F_OK) == 0 { mqtt.password = try Self.readSecret(path, key: nil) }
-    }
+    if let password = try Secret.find("password", in: environment), mqtt.password == nil || environment["STERNA_MQTT_PASSWORD"]?.isEmpty == false { mqtt.password = password }
+    if mqtt.username == nil { mqtt.username = try Secret.find("username", in: environment)?.text }
     guard mqtt.password == nil || mqtt.username != nil else {
       throw SternaError(
-        .badConfiguration, "is missing, but there is a password", at: "mqtt.username", expected: "the name that belongs to the password")
+        .badConfiguration, "is missing, but there is a password", at: "mqtt.username", expected: "the name that belongs to the password, here, in STERNA_MQTT_USERNAME or in the credential mqtt-username")
     }
     // With several directories systemd separates them by colons; the first one is ours.
     if !journal.path.hasPrefix("/"), let state = environment["STATE_DIRECTORY"]?.split(separator: ":").first {
@@ -270,17 +268,6 @@ extension AgentConfiguration {
           found: "\"\(task.output)\", which \"\(filter)\" matches")
       }
     }
-  }
-
-  private static func readSecret(_ path: String, key: JSONReader?) throws(SternaError) -> String {
-    let bytes: [UInt8]
-    do { bytes = try readWholeFile(path, limit: 4096) } catch {
-      guard let key else { throw error }
-      throw key.error("\(error.message)\(error.cause.map { ": " + $0 } ?? "")", expected: "a readable file")
-    }
-    guard let text = String(validating: bytes, as: UTF8.self) else { throw SternaError(.badConfiguration, "the password is not UTF-8", at: path) }
-    // Editors and echo end a file with a line break, which is not part of the password.
-    return text.last?.isNewline == true ? String(text.dropLast()) : text
   }
 }
 

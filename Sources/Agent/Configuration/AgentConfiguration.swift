@@ -45,7 +45,7 @@ public struct AgentConfiguration: Sendable, Equatable {
     /// Nil: `sterna-<agent id>`. The broker keeps the session under this name, so it must not change between restarts.
     public var clientID: String?
     public var username: String?
-    public var password: String?
+    public var password: Secret?
     /// Seconds between signs of life.
     public var keepAlive = 30
     public var version = Version.auto
@@ -67,8 +67,21 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var ca: String?
     public var certificate: String?
     public var key: String?
+    /// What to ask for where one port serves several protocols, such as `mqtt` on port 443.
+    public var alpn: String?
+    /// With a shared key there are no certificates at all.
+    public var psk: SharedKey?
 
     public init() {}
+  }
+
+  /// A key that broker and agent both have.
+  public struct SharedKey: Sendable, Equatable {
+    public var identity: String
+    /// Hexadecimal digits.
+    public var key: Secret
+
+    public init(identity: String, key: Secret) { (self.identity, self.key) = (identity, key) }
   }
 
   public struct Model: Sendable, Equatable {

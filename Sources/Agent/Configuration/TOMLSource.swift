@@ -15,6 +15,7 @@ struct TOMLSource {
     guard !text.utf8.contains(0), !text.contains("\\u0000"), !text.contains("\\U00000000") else {
       throw SternaError(.badConfiguration, "holds a NUL character", at: name, remedy: "remove it")
     }
+    lines = try Self.index(text, name)
     do {
       root = try Self.convert(TOMLTable(string: text), path: "")
     } catch let error as TOMLParseError {
@@ -26,7 +27,6 @@ struct TOMLSource {
     } catch {
       throw SternaError(.badConfiguration, "is not TOML", at: name, cause: "\(error)")
     }
-    lines = Self.index(text)
   }
 
   /// The error with file and line in front of the key's path. An element inside an array gets the line of the array.
@@ -72,24 +72,30 @@ struct TOMLSource {
 
 /// The parser keeps no positions of values, so a second, shallow look at the text finds the line of each `key =` and `[table]`.
 extension TOMLSource {
-  private static func index(_ text: String) -> [String: Int] {
+  /// - Throws: for a table's name that does not begin as one: the parser takes that as a mistake of its own and ends the process.
+  private static func index(_ text: String, _ name: String) throws(SternaError) -> [String: Int] {
     var lines: [String: Int] = [:]
     var prefix = ""
     var tables: [String: Int] = [:]  // arrays of tables: how many so far
     var scanner = ValueScanner()
-    for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-      var rest = Substring(line.drop { $0 == " " || $0 == "\t" })
+    // By bytes, as the parser sees it: a combining mark would make another Character of a bracket or a quote.
+    for (number, line) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+      let mark = number == 0 && line.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+      var rest = Substring(line.dropFirst(mark).drop { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") })
       if !scanner.isInsideValue {
-        if rest.hasPrefix("[[") {
-          let name = resolve(keys(rest.dropFirst(2), until: "]"), tables)
-          tables[name, default: 0] += 1
-          prefix = "\(name)[\((tables[name] ?? 1) - 1)]"
-          lines[prefix] = number + 1
-          if lines[name] == nil { lines[name] = number + 1 }
-          continue
-        }
-        if rest.hasPrefix("[") {
-          prefix = resolve(keys(rest.dropFirst(1), until: "]"), tables)
+        if rest.utf8.first == UInt8(ascii: "[") {
+          let isArray = rest.utf8.dropFirst().first == UInt8(ascii: "[")
+          let inside = rest.utf8.dropFirst(isArray ? 2 : 1)
+          guard Self.mayBeginName(inside) else {
+            throw SternaError(.badConfiguration, "is not TOML", at: "\(name), line \(number + 1)", expected: "the name of a table behind the bracket")
+          }
+          let table = resolve(keys(Substring(inside), until: "]"), tables)
+          prefix = table
+          if isArray {
+            tables[table, default: 0] += 1
+            prefix = "\(table)[\((tables[table] ?? 1) - 1)]"
+            if lines[table] == nil { lines[table] = number + 1 }
+          }
           lines[prefix] = number + 1
           continue
         }
@@ -104,6 +110,14 @@ extension TOMLSource {
       scanner.feed(rest)
     }
     return lines
+  }
+
+  private static func mayBeginName(_ inside: Substring.UTF8View) -> Bool {
+    switch inside.first(where: { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "\t") }) {
+    case nil, UInt8(ascii: "]"), UInt8(ascii: "\r"), UInt8(ascii: "\""), UInt8(ascii: "'"), UInt8(ascii: "-"), UInt8(ascii: "_"): true
+    case .some(UInt8(ascii: "0")...UInt8(ascii: "9")), .some(UInt8(ascii: "A")...UInt8(ascii: "Z")), .some(UInt8(ascii: "a")...UInt8(ascii: "z")): true
+    default: false
+    }
   }
 
   /// `tasks`, `options` behind `[[tasks]]` means `tasks[last].options`.
@@ -160,27 +174,28 @@ extension TOMLSource {
     var isInsideValue: Bool { depth > 0 || longQuote != nil }
 
     mutating func feed(_ line: Substring) {
-      var rest = line
-      while let character = rest.first {
+      var rest = line.utf8[...]
+      func begins(with text: String) -> Bool { rest.starts(with: text.utf8) }
+      while let byte = rest.first {
         if let quote = longQuote {
-          if rest.hasPrefix(quote) {
+          if begins(with: quote) {
             longQuote = nil
             rest = rest.dropFirst(3)
           } else {
-            rest = rest.dropFirst(character == "\\" && quote == "\"\"\"" ? 2 : 1)
+            rest = rest.dropFirst(byte == UInt8(ascii: "\\") && quote == "\"\"\"" ? 2 : 1)
           }
-        } else if rest.hasPrefix("\"\"\"") || rest.hasPrefix("'''") {
-          longQuote = String(rest.prefix(3))
+        } else if begins(with: "\"\"\"") || begins(with: "'''") {
+          longQuote = byte == UInt8(ascii: "'") ? "'''" : "\"\"\""
           rest = rest.dropFirst(3)
-        } else if character == "\"" || character == "'" {
+        } else if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") {
           rest = rest.dropFirst()
-          while let inner = rest.first, inner != character { rest = rest.dropFirst(inner == "\\" && character == "\"" ? 2 : 1) }
+          while let inner = rest.first, inner != byte { rest = rest.dropFirst(inner == UInt8(ascii: "\\") && byte == UInt8(ascii: "\"") ? 2 : 1) }
           rest = rest.dropFirst()
-        } else if character == "#" {
+        } else if byte == UInt8(ascii: "#") {
           return
         } else {
-          if character == "[" || character == "{" { depth += 1 }
-          if character == "]" || character == "}" { depth -= 1 }
+          if byte == UInt8(ascii: "[") || byte == UInt8(ascii: "{") { depth += 1 }
+          if byte == UInt8(ascii: "]") || byte == UInt8(ascii: "}") { depth -= 1 }
           rest = rest.dropFirst()
         }
       }

@@ -45,7 +45,9 @@ extension Loop {
     let (finished, output, copy) = refusal(entry, error)
     effects.refused += 1
     report("refused", entry, code: finished.code)
-    logger.info("refused: \(error.code.rawValue)\(error.place.map { " at \($0)" } ?? "")", metadata: ["id": "\(entry.id)"])
+    // The place may hold names that the client chose, so it is for those who ask for everything, and in one line.
+    logger.info("refused: \(error.code.rawValue)", metadata: ["id": "\(entry.id)"])
+    logger.debug("refused at \(JSON.string(error.place ?? "").compact)", metadata: ["id": "\(entry.id)"])
     guard backlog < configuration.limits.queueJobs else {
       effects.transient.append(output)
       if let copy { effects.transient.append(copy) }
@@ -105,7 +107,11 @@ extension Loop {
         guard let journal else { return }
         let stored: Journal.Message?
         do { stored = try journal.message(sequence, target) } catch { return failed(error) }
-        guard let stored else { outbox.removeFirst(); continue }
+        guard let stored else {
+          outbox.removeFirst()
+          noLongerDenied(sequence)
+          continue
+        }
         message = .init(
           topic: stored.topic, payload: stored.payload, correlation: stored.correlation, properties: Self.properties(status: stored.status, code: stored.code))
       }

@@ -143,13 +143,39 @@ extension Loop {
       if reason == 16 { escalations.postpone(id, to: now + 2000) }
     case .stored(let sequence, let target):
       if reason >= 128 {
-        logger.warning("the broker refuses a result: \(String(cString: mosquitto_reason_string(reason)))", metadata: ["job": "\(sequence)"])
+        let words = String(cString: mosquitto_reason_string(reason))
+        counters.denied += 1
+        logger.warning("the broker refuses a result: \(words)", metadata: ["job": "\(sequence)"])
         // The agent's own topic is the operator's to put right, and the result waits for that; a client's reply topic is not.
-        if target == .output { return delayed.append((now + 60_000, delivery)) }
+        if target == .output {
+          denied(sequence, words)
+          return delayed.append((now + 60_000, delivery))
+        }
+      } else if target == .output {
+        noLongerDenied(sequence)
       }
       if sent.isEmpty { sentSince = now }
       sent.append((sequence, target))
       said(sequence, now)
     }
+  }
+
+  /// Jobs are done and nobody hears of it: that is for everybody to see, not only in the log.
+  private func denied(_ sequence: Int, _ words: String) {
+    deniedResults.insert(sequence)
+    guard brokerRefusal == nil else { return }
+    let error = SternaError(
+      .io, "the broker refuses results", at: topics.own + "/results, or the output of a task", remedy: "see that its access rules let this agent write there; the results wait", cause: words)
+    logger.error("\(error)")
+    brokerRefusal = error
+    sayState()
+  }
+
+  /// The result has arrived after all, or is gone.
+  func noLongerDenied(_ sequence: Int) {
+    guard deniedResults.remove(sequence) != nil, deniedResults.isEmpty else { return }
+    brokerRefusal = nil
+    logger.info("the broker takes results again")
+    sayState()
   }
 }

@@ -22,7 +22,7 @@ extension Loop {
     case .leaving, .over: return ("stopped", nil)
     case .running: break
     }
-    if let trouble = journalFailure ?? journalSetAside {
+    if let trouble = journalFailure ?? journalSetAside ?? brokerRefusal {
       return ("degraded", [trouble.message, trouble.cause, trouble.remedy].compactMap { $0 }.joined(separator: "; "))
     }
     if isDraining { return ("draining", "asked by request/queue/drain") }
@@ -71,7 +71,7 @@ extension Loop {
       "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(queued),
       "queue_bytes": .number(waiting.bytes + suspects.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
       "done": .number(counters.done), "failed": .number(counters.failed), "refused": .number(counters.refused),
-      "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "average_run_ms": .number(Int(counters.averageRun)),
+      "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "denied": .number(counters.denied), "average_run_ms": .number(Int(counters.averageRun)),
       "journal_bytes": .number(journal?.bytes ?? 0), "rss_bytes": .number(ProcessMemory.residentBytes),
       "peak_rss_bytes": .number(ProcessMemory.peakResidentBytes),
     ]

@@ -84,6 +84,9 @@ final class Loop {
   /// Why the journal of before is not here; said until the next start.
   var journalSetAside: SternaError?
   var journalRetryAt = 0
+  /// Why the broker takes no results of ours.
+  var brokerRefusal: SternaError?
+  var deniedResults: Set<Int> = []
   /// Whether it was seen what the end of the agent before this one left behind.
   var hasCountedDeaths = false
   /// The lowest number for a job of a journal that takes the place of this one.
@@ -156,6 +159,8 @@ final class Loop {
     var repeated = 0
     var averageRun = 500.0
     var unheard = 0
+    /// Results that the broker did not take.
+    var denied = 0
   }
 }
 

@@ -27,7 +27,8 @@ final class Client {
         continue
       }
       let words = String(cString: version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
-      throw SternaError(.io, "the broker refused", at: broker, remedy: "check user name and password", cause: words)
+      throw SternaError(
+        .io, "the broker refused", at: broker, remedy: "check user name and password: mqtt.username, and STERNA_MQTT_PASSWORD, mqtt.password_file or the credential mqtt-password", cause: words)
     }
   }
 

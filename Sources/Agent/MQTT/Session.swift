@@ -11,18 +11,18 @@ import Jobs
 ///
 /// A session serves one connection. After it a new one is made, so that no acknowledgement and no half-sent message survives in the
 /// library's memory: what must survive is in the journal.
-final class Session {
+package final class Session {
   /// Bytes of the largest packet that the broker may send. Bigger than the agent's own limit, so that it can answer what is over that.
   static let maximumPacket = 4 << 20
 
-  struct Will: Sendable {
+  package struct Will: Sendable {
     var topic: String
     var payload: [UInt8]
   }
 
   /// A message as it arrived.
-  struct Incoming {
-    var topic: String
+  package struct Incoming {
+    package var topic: String
     /// Empty when `size` is over the limit.
     var payload: [UInt8] = []
     var size: Int
@@ -35,6 +35,19 @@ final class Session {
     var subscriptions: [Int] = []
     /// The `id` member of a payload that was too large to keep.
     var idOfOversized: String?
+
+    package init(
+      topic: String, payload: [UInt8] = [], size: Int, isRetained: Bool, responseTopic: String? = nil, correlation: [UInt8]? = nil, expiry: Int? = nil, subscriptions: [Int] = []
+    ) {
+      self.topic = topic
+      self.payload = payload
+      self.size = size
+      self.isRetained = isRetained
+      self.responseTopic = responseTopic
+      self.correlation = correlation
+      self.expiry = expiry
+      self.subscriptions = subscriptions
+    }
   }
 
   /// A message to send.
@@ -51,36 +64,41 @@ final class Session {
   }
 
   /// What the library reported since the last look.
-  struct Events {
+  package struct Events {
     /// CONNACK: 0, or a refusal (MQTT 5 reason codes from 128 on, 3.1.1 codes 1 to 5).
     var connected: Int32?
     /// Publications that the broker may have unacknowledged.
     var receiveMaximum: Int?
-    var messages: [Incoming] = []
+    package var messages: [Incoming] = []
     /// Bytes of `messages`.
     var bytes = 0
     var published: [(message: Int32, reason: Int32)] = []
     /// Granted QoS, or refusals from 128 on.
-    var subscribed: [(message: Int32, granted: [Int32])] = []
+    package var subscribed: [(message: Int32, granted: [Int32])] = []
     /// How many ends of subscriptions the broker has confirmed.
     var unsubscribed = 0
     /// The broker's reason for ending the connection.
     var disconnected: Int32?
   }
 
-  let version: AgentConfiguration.MQTT.Version
+  package let version: AgentConfiguration.MQTT.Version
   private(set) var events = Events()
   private let handle: OpaquePointer
   private let payloadLimit: Int
+  private let tls: AgentConfiguration.TLS?
+  /// What the library complained about; it tells OpenSSL's reasons nowhere else.
+  private var complaints = ""
+  private var isGreeted = false
   /// Packets seen so far; the library says nothing else about whether `mosquitto_loop_read` found one.
   private var packets = 0
+  private var bytesAtLastPacket = 0
 
   private static let library: Void = { mosquitto_lib_init() }()
 
   /// - Parameters:
   ///   - version: `.v5` or `.v311`.
   ///   - payloadLimit: bytes; payloads over it are not kept.
-  init(
+  package init(
     _ configuration: AgentConfiguration.MQTT, clientID: String, version: AgentConfiguration.MQTT.Version, will: Will?, payloadLimit: Int
   ) throws(SternaError) {
     _ = Self.library
@@ -90,17 +108,16 @@ final class Session {
     self.handle = handle
     self.version = version
     self.payloadLimit = payloadLimit
+    tls = configuration.tls
     mosquitto_user_data_set(handle, Unmanaged.passUnretained(self).toOpaque())
     mosquitto_threaded_set(handle, true)
     mosquitto_int_option(handle, MOSQ_OPT_PROTOCOL_VERSION, version == .v5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311)
     mosquitto_int_option(handle, MOSQ_OPT_RECEIVE_MAXIMUM, 100)
     mosquitto_int_option(handle, MOSQ_OPT_TCP_NODELAY, 1)
     if let username = configuration.username {
-      try Self.check(mosquitto_username_pw_set(handle, username, configuration.password), "user name and password")
+      try Self.check(mosquitto_username_pw_set(handle, username, configuration.password?.text), "user name and password")
     }
-    if let tls = configuration.tls {
-      try Self.check(mosquitto_tls_set(handle, tls.ca, tls.ca == nil ? "/etc/ssl/certs" : nil, tls.certificate, tls.key, nil), "mqtt.tls")
-    }
+    if let tls = configuration.tls { try setTransport(tls) }
     if let will {
       try Self.check(mosquitto_will_set(handle, will.topic, Int32(will.payload.count), will.payload, 1, true), "the last will")
     }
@@ -109,6 +126,15 @@ final class Session {
 
   /// Closes the socket without a farewell: queued acknowledgements are lost, and the broker publishes the will.
   deinit { mosquitto_destroy(handle) }
+
+  private func setTransport(_ tls: AgentConfiguration.TLS) throws(SternaError) {
+    if let psk = tls.psk {
+      try Self.check(mosquitto_tls_psk_set(handle, psk.key.text, psk.identity, nil), "mqtt.tls.psk_identity")
+    } else {
+      try Self.check(mosquitto_tls_set(handle, tls.ca, tls.ca == nil ? "/etc/ssl/certs" : nil, tls.certificate, tls.key, nil), "mqtt.tls")
+    }
+    if let alpn = tls.alpn { try Self.check(mosquitto_string_option(handle, MOSQ_OPT_TLS_ALPN, alpn), "mqtt.tls.alpn") }
+  }
 
   private static func check(_ code: Int32, _ what: String) throws(SternaError) {
     guard code != MOSQ_ERR_SUCCESS.rawValue else { return }
@@ -119,6 +145,15 @@ final class Session {
   static func text(_ code: Int32) -> String {
     code == MOSQ_ERR_ERRNO.rawValue ? String(cString: strerror(errno)) : String(cString: mosquitto_strerror(code))
   }
+
+  /// Why a connection is over, or is none.
+  private func reason(_ code: Int32) -> String {
+    let isProtocolError = code == MOSQ_ERR_ERRNO.rawValue && errno == EPROTO
+    let words = Self.text(code)
+    guard let tls else { return words }
+    let details = complaints.isEmpty ? "" : " (\(complaints))"
+    return (explainTLS(complaints, isBrokenOff: isProtocolError && !isGreeted, tls) ?? words) + details
+  }
 }
 
 // MARK: - Driving it
@@ -128,7 +163,7 @@ extension Session {
   /// else may use the session meanwhile.
   ///
   /// - Returns: nil, or why not.
-  func connect(_ configuration: AgentConfiguration.MQTT) -> String? {
+  package func connect(_ configuration: AgentConfiguration.MQTT) -> String? {
     var properties: OpaquePointer?
     defer { mosquitto_property_free_all(&properties) }
     if version == .v5 {
@@ -137,7 +172,7 @@ extension Session {
     }
     errno = 0
     let code = mosquitto_connect_bind_v5(handle, configuration.host, Int32(configuration.port), Int32(configuration.keepAlive), nil, properties)
-    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : reason(code)
   }
 
   var socket: Int32 { mosquitto_socket(handle) }
@@ -147,30 +182,49 @@ extension Session {
   /// to be said first can be.
   ///
   /// - Returns: nil, or why the connection is over.
-  func read(messages: Int, bytes: Int) -> String? {
+  package func read(messages: Int, bytes: Int) -> String? {
     while events.messages.count < messages, events.bytes < bytes {
       let before = packets
       let code = mosquitto_loop_read(handle, 1)
-      guard code == MOSQ_ERR_SUCCESS.rawValue else { return Self.text(code) }
-      if packets == before || events.connected != nil { return nil }
+      guard code == MOSQ_ERR_SUCCESS.rawValue else { return reason(code) }
+      if packets == before {
+        // The library keeps no limit of its own: a broker gone mad could have it collect a packet of 256 MiB.
+        return bytesRead - bytesAtLastPacket > Self.maximumPacket + 65_536 ? "the broker sends a packet of more than \(Self.maximumPacket) bytes" : nil
+      }
+      bytesAtLastPacket = bytesRead
+      if events.connected != nil { return nil }
     }
     return nil
   }
 
+  /// Bytes taken from the socket since the connection was made, TLS included: what the kernel received but for what still waits there.
+  private var bytesRead: Int {
+    // `tcpi_bytes_received` of linux/tcp.h, from Linux 4.1 on; glibc's struct ends before it.
+    let offset = 128
+    var information = [UInt8](repeating: 0, count: offset + 8)
+    var size = socklen_t(information.count)
+    var waiting: Int32 = 0
+    guard
+      getsockopt(socket, Int32(IPPROTO_TCP), TCP_INFO, &information, &size) == 0, Int(size) == information.count, ioctl(socket, UInt(FIONREAD), &waiting) == 0
+    else { return 0 }
+    let received = information.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
+    return max(0, Int(truncatingIfNeeded: received) - Int(waiting))
+  }
+
   /// Writes what is queued: acknowledgements, publications.
-  func write() -> String? {
+  package func write() -> String? {
     let code = mosquitto_loop_write(handle, 1)
-    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : reason(code)
   }
 
   /// Keep-alive; to be called once a second.
-  func tick() -> String? {
+  package func tick() -> String? {
     let code = mosquitto_loop_misc(handle)
-    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : Self.text(code)
+    return code == MOSQ_ERR_SUCCESS.rawValue ? nil : reason(code)
   }
 
   /// What happened since the last call.
-  func takeEvents() -> Events {
+  package func takeEvents() -> Events {
     defer { events = Events() }
     return events
   }
@@ -244,10 +298,16 @@ extension Session {
     func session(_ pointer: UnsafeMutableRawPointer?) -> Session? {
       pointer.map { Unmanaged<Session>.fromOpaque($0).takeUnretainedValue() }
     }
-    mosquitto_log_callback_set(handle) { _, me, _, _ in session(me)?.packets += 1 }
+    mosquitto_log_callback_set(handle) { _, me, level, text in
+      guard let me = session(me) else { return }
+      me.packets += 1
+      guard level & Int32(MOSQ_LOG_ERR) != 0, let text, me.complaints.utf8.count < 1000 else { return }
+      me.complaints += (me.complaints.isEmpty ? "" : "; ") + String(cString: text)
+    }
     mosquitto_connect_v5_callback_set(handle) { _, me, code, _, properties in
       guard let me = session(me) else { return }
       me.events.connected = code
+      me.isGreeted = true
       var maximum: UInt16 = 0
       if mosquitto_property_read_int16(properties, Int32(MQTT_PROP_RECEIVE_MAXIMUM.rawValue), &maximum, false) != nil {
         me.events.receiveMaximum = Int(maximum)
@@ -302,7 +362,7 @@ extension Session {
 }
 
 /// The `id` of a JSON object without parsing it: a payload over the limit is refused unread, but its sender should learn which one it was.
-func topLevelID(in bytes: UnsafeRawBufferPointer) -> String? {
+package func topLevelID(in bytes: UnsafeRawBufferPointer) -> String? {
   var depth = 0
   var at = 0
   var name: Range<Int>?

@@ -14,6 +14,7 @@ enum Metrics {
     ("refused", "sterna_jobs_refused_total", "counter", "Jobs that were not accepted."),
     ("repeated", "sterna_jobs_repeated_total", "counter", "Deliveries of a job that was known already."),
     ("unheard", "sterna_messages_unheard_total", "counter", "Messages that had no listener at the broker."),
+    ("denied", "sterna_results_denied_total", "counter", "Results that the broker's access rules did not let through."),
     ("journal_bytes", "sterna_journal_bytes", "gauge", "Size of the journal on disk."),
     ("rss_bytes", "sterna_resident_memory_bytes", "gauge", "Resident memory."),
     ("peak_rss_bytes", "sterna_peak_resident_memory_bytes", "gauge", "The most that ever was resident."),

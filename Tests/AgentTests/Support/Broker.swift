@@ -12,7 +12,7 @@ final class Broker {
   let port: Int
   let folder: String
   private var process: Process?
-  private let settings: String
+  private var settings: String
 
   /// - Parameters:
   ///   - settings: lines for mosquitto.conf besides the listener.
@@ -49,6 +49,13 @@ final class Broker {
     try process.run()
     self.process = process
     try eventually("mosquitto listens") { Self.connects(port) }
+  }
+
+  /// Starts with other settings, which may name files of this broker's folder.
+  func restart(settings: String) throws {
+    kill()
+    self.settings = settings
+    try start()
   }
 
   func kill() {

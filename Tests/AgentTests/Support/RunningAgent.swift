@@ -73,7 +73,9 @@ final class Log: LogHandler, @unchecked Sendable {
     set {}
   }
 
-  func log(event: LogEvent) { lock.withLock { lines.append("\(event.level): \(event.message)") } }
+  func log(event: LogEvent) {
+    lock.withLock { lines.append("\(event.level): \(event.message)\((event.metadata ?? [:]).map { " \($0)=\($1)" }.joined())") }
+  }
 
   var text: String { lock.withLock { lines.joined(separator: "\n") } }
   func count(_ part: String) -> Int { lock.withLock { lines.filter { $0.contains(part) }.count } }
