@@ -49,3 +49,11 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Needs libFuzzer's runtime, which not every toolchain has: Tests/Fuzz/run.sh builds it, in a folder of its own.
+if Context.environment["STERNA_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "fuzz", dependencies: ["Agent", "Decoding", "Inference", "Jobs", "ModelFile", "Tokenizer", .product(name: "Crypto", package: "swift-crypto")], path: "Tests/Fuzz",
+      exclude: ["corpus", "run.sh"]))
+}
