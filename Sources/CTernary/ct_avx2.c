@@ -14,9 +14,10 @@
 #define CT_AVX_VNNI 0
 #include "ct_avx2_body.h"
 #include "ct_avx2_attention.h"
+#include "ct_avx2_bricks.h"
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx2_kernels = {.name = "avx2", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx2), CT_HEAD_FUNCTIONS(avx2)};
+const ct_kernels ct_avx2_kernels = {.name = "avx2", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx2), CT_HEAD_FUNCTIONS(avx2), CT_BRICK_FUNCTIONS};
 
 #endif

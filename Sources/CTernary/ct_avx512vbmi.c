@@ -14,9 +14,10 @@
 #define CT_VBMI 1
 #include "ct_avx512_body.h"
 #include "ct_avx512_attention.h"
+#include "ct_avx512_bricks.h"
 
 #pragma clang attribute pop
 
-const ct_kernels ct_avx512vbmi_kernels = {.name = "avx512vbmi", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx512), CT_HEAD_FUNCTIONS(avx512)};
+const ct_kernels ct_avx512vbmi_kernels = {.name = "avx512vbmi", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx512), CT_HEAD_FUNCTIONS(avx512), CT_BRICK_FUNCTIONS};
 
 #endif

@@ -1,4 +1,4 @@
-/* Weights in blocks of GGUF types as single values and as rows of floats. Formats: docs/kernels.md, "Head". */
+/* Weights in blocks of GGUF types as single values and as rows of floats. Formats: docs/kernels.md, "Head" and "Bricks". */
 #include "ct_internal.h"
 
 #include <string.h>
@@ -14,6 +14,16 @@ static float half_at(const uint8_t *p) {
   if (magnitude < 0x7c00) value *= 0x1p112f;
   return half & 0x8000 ? -value : value;
 }
+
+/* Powers of two: 2^(e - 128), subnormal for the two smallest. */
+static float exponent_at(const uint8_t *p) {
+  uint32_t bits = *p < 2 ? 0x00200000u << *p : (uint32_t)(*p - 1) << 23;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+float ct_brick_scale(ct_brick_kind kind, const uint8_t *place) { return kind == CT_BRICK_MXFP4 ? exponent_at(place) : half_at(place); }
 
 int ct_iq4_nl_value(const uint8_t *block, size_t i) {
   static const int8_t codebook[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};

@@ -14,6 +14,8 @@
 #include "ct_head_body.h"
 #include "ct_neon_body.h"
 #include "ct_neon_attention.h"
+#define CT_DOTPROD 0
+#include "ct_neon_bricks.h"
 
 enum { ct_few = 4, ct_tile_tokens = 4, ct_tile_blocks = 1, ct_fold_steps = 128 };
 
@@ -117,6 +119,6 @@ static const tile_function tile_functions[ct_tile_blocks + 1][ct_tile_tokens + 1
 
 #include "ct_matmul_body.h"
 
-const ct_kernels ct_neon_kernels = {.name = "neon", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(neon), CT_HEAD_FUNCTIONS(neon)};
+const ct_kernels ct_neon_kernels = {.name = "neon", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(neon), CT_HEAD_FUNCTIONS(neon), CT_BRICK_FUNCTIONS};
 
 #endif

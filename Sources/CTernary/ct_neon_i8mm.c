@@ -18,6 +18,8 @@
 #include "ct_neon_dotprod_body.h"
 #include "ct_neon_attention.h"
 #include "ct_dotprod_attention.h"
+#define CT_DOTPROD 1
+#include "ct_neon_bricks.h"
 
 enum { ct_tile_tokens = 6, ct_tile_blocks = 1 };
 
@@ -77,6 +79,6 @@ static const tile_function tile_functions[ct_tile_blocks + 1][ct_tile_tokens + 1
 
 #pragma clang attribute pop
 
-const ct_kernels ct_neon_i8mm_kernels = {.name = "neon_i8mm", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(dotprod), CT_HEAD_FUNCTIONS(dotprod)};
+const ct_kernels ct_neon_i8mm_kernels = {.name = "neon_i8mm", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(dotprod), CT_HEAD_FUNCTIONS(dotprod), CT_BRICK_FUNCTIONS};
 
 #endif

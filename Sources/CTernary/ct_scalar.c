@@ -6,6 +6,7 @@
 #include "ct_attention_body.h"
 #include "ct_head_body.h"
 #include "ct_plain_attention.h"
+#include "ct_plain_bricks.h"
 
 typedef int (*code_function)(const uint8_t *weights, size_t columns, size_t row, size_t column);
 
@@ -83,6 +84,6 @@ static void small_grouped(const uint8_t *weights, const uint16_t *scales, size_t
 #define CT_TERNARY_FUNCTIONS \
   .fast_matmul = fast_matmul, .small_matmul = small_matmul, .fast_grouped = fast_grouped, .small_grouped = small_grouped
 
-const ct_kernels ct_scalar_kernels = {.name = "scalar", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain)};
+const ct_kernels ct_scalar_kernels = {.name = "scalar", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(plain), CT_HEAD_FUNCTIONS(plain), CT_BRICK_FUNCTIONS};
 
 const ct_kernels *ct_scalar(void) { return &ct_scalar_kernels; }

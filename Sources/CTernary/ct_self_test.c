@@ -193,7 +193,7 @@ bool ct_self_test(const ct_kernels *k) {
     static struct product product;  // under the mutex; too large for a small thread's stack
     for (int small = 0; small < 2 && passed; small++) passed = products_agree(k, small, &product) && grouped_agree(k, small, &product);
     if (passed) passed = floats_agree(k);
-    if (passed) passed = ct_attention_agrees(k);
+    if (passed) passed = ct_attention_agrees(k) && ct_bricks_agree(k);
   } else {
     passed = false;
   }

@@ -16,10 +16,11 @@
 #define _mm256_dpwssd_avx_epi32 _mm256_dpwssd_epi32
 #include "ct_avx2_body.h"
 #include "ct_avx2_attention.h"
+#include "ct_avx2_bricks.h"
 
 #pragma clang attribute pop
 
 extern const ct_kernels ct_avx_vnni_by_evex;
-const ct_kernels ct_avx_vnni_by_evex = {.name = "avx_vnni by evex", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx2), CT_HEAD_FUNCTIONS(avx2)};
+const ct_kernels ct_avx_vnni_by_evex = {.name = "avx_vnni by evex", CT_TERNARY_FUNCTIONS, CT_FLOAT_FUNCTIONS, CT_ATTENTION_FUNCTIONS(avx2), CT_HEAD_FUNCTIONS(avx2), CT_BRICK_FUNCTIONS};
 
 #endif

@@ -230,6 +230,7 @@ static void float_digests(const ct_kernels *k, uint64_t digests[functions]) {
 }
 
 #include "attention_check.h"
+#include "bricks_check.h"
 
 int main(void) {
   const ct_kernels *list[CT_KERNELS_MAX + 1];
@@ -238,6 +239,7 @@ int main(void) {
   check(best == list[0], best == NULL ? "none" : best->name, "is chosen");
   uint64_t first[functions], digests[functions], first_products[products], product_digests[products];
   uint64_t first_attention[attention_functions], attention[attention_functions];
+  uint64_t first_bricks[brick_functions_checked], bricks[brick_functions_checked];
 
 #if defined(__aarch64__)
   const ct_kernels *newest[] = {&ct_neon_i8mm_kernels, &ct_neon_dotprod_kernels};
@@ -264,9 +266,12 @@ int main(void) {
     if (i > 0) check(memcmp(first_products, product_digests, sizeof first_products) == 0, k->name, "gives the same products as the first");
     attention_digests(k, i == 0 ? first_attention : attention);
     if (i > 0) check(memcmp(first_attention, attention, sizeof attention) == 0, k->name, "attends as the first");
+    brick_digests(k, i == 0 ? first_bricks : bricks);
+    if (i > 0) check(memcmp(first_bricks, bricks, sizeof bricks) == 0, k->name, "multiplies bricks as the first");
   }
   for (int f = 0; f < products; f++) printf("digest %s %016llx\n", product_names[f], (unsigned long long)first_products[f]);
   for (int f = 0; f < functions; f++) printf("digest %s %016llx\n", function_names[f], (unsigned long long)first[f]);
   for (int f = 0; f < attention_functions; f++) printf("digest %s %016llx\n", attention_names[f], (unsigned long long)first_attention[f]);
+  for (int f = 0; f < brick_functions_checked; f++) printf("digest %s %016llx\n", brick_names[f], (unsigned long long)first_bricks[f]);
   return failures == 0 ? 0 : 1;
 }

@@ -20,6 +20,17 @@
  *   layout, 7 of the small one (140 columns, the last 12 zero weights). So a row is groups * 128 or groups * 140 stored
  *   columns, and the activations of a group begin at that multiple too. Columns are a multiple of 128.
  *
+ * Bricks: weights of 4 or 8 bits with a scale for each row and 32 columns
+ *
+ *   A brick is 16 rows x 32 columns of one ct_brick_kind. Bricks of 16 rows follow each other along the columns in groups that share one
+ *   line of 64 bytes with their scales: that line, then the codes of 2 bricks (MXFP4: 4). Groups of one block of 16 rows follow each other,
+ *   then those of the next 16 rows; the last group of a block is padded with zero scales, and rows with zero weights.
+ *   Scales: byte 2*(16*i + r) of the line is the half of brick i, row r; MXFP4: byte 16*i + r is its exponent e, scale 2^(e-128)
+ *   (as the OCP format has it, halved, since the codes below are doubled).
+ *   Codes of 8 bits: 512 bytes, byte 64*s + 4*r + j is the weight of row r, column 4*s + j, in two's complement.
+ *   Codes of 4 bits: 256 bytes, byte 64*u + 4*r + j holds the codes of row r, columns 8*u + j (low nibble) and 8*u + 4 + j.
+ *   A code means: Q4_0 code - 8; MXFP4 0, 1, 2, 3, 4, 6, 8, 12 and from code 8 on the same, negative; IQ4_NL the 16 values of that name.
+ *
  * Exactness
  *
  *   Integer results are exact for up to 2^23 columns: |sum| <= 128 * 2^23 = 2^30. Every instruction set gives the same int32.
@@ -40,6 +51,9 @@ extern "C" {
 #endif
 
 #pragma clang assume_nonnull begin
+
+/* How the weights of a brick are stored, by GGUF's names of the types that they come from. */
+typedef enum { CT_BRICK_Q8_0 = 0, CT_BRICK_Q4_0 = 1, CT_BRICK_MXFP4 = 2, CT_BRICK_IQ4_NL = 3 } ct_brick_kind;
 
 /* One instruction set. Constant tables of functions, so sharing them between threads is safe. */
 typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
@@ -72,6 +86,23 @@ typedef struct __attribute__((swift_attr("@Sendable"))) ct_kernels {
   void (*small_grouped)(const uint8_t *weights, const uint16_t *scales, size_t row_blocks, size_t groups,
                         const int8_t *x, size_t x_stride, const int32_t *x_sums, const float *x_scales, size_t tokens,
                         float *out, size_t out_stride);
+
+  /* out[t*out_stride + r] = sum over bricks b, in order, of (float)dot(r, t, b) * (scale[r][b] * x_scales[t*bricks + b]), dot being the exact
+   * integer product over the 32 columns of the brick: |dot| <= 128 * 127 * 32 < 2^19. Never fused. r < 16*row_blocks, t < tokens.
+   *
+   * weights is aligned to 64 bytes: row_blocks * ct_brick_bytes(kind, 16, 32*bricks). x: brick b of a token begins at 32*b; values are
+   * -127...127; x_sums, x_scales: [tokens, bricks], sums of the 32 values and their scales. x_stride: as for fast_matmul. Any number of tokens. */
+  void (*brick_matmul)(ct_brick_kind kind, const uint8_t *weights, size_t row_blocks, size_t bricks,
+                       const int8_t *x, size_t x_stride, const int32_t *x_sums, const float *x_scales, size_t tokens,
+                       float *out, size_t out_stride);
+
+  /* Activations for brick_matmul: for each 32 values q[i] = x[i] * s rounded half to even, s = 127 / max(largest |x|, 1e-10f), their sum,
+   * and 1 / s. n: a multiple of 32. NaN becomes 0. Where an x is infinite, its 32 q are 0 and 1 / s is infinite: products with it are NaN. */
+  void (*quantize_bricks)(const float *x, int8_t *q, size_t n, int32_t *sums, float *scales);
+
+  /* A checksum against damage, not against malice: 64 lanes of 32 bits, each as XXH32 has its four, and XXH32's last step over all of
+   * them in order. bytes: a multiple of 256. Any alignment. */
+  uint64_t (*checksum)(const void *bytes, size_t count);
 
   /* Sum of a[i] * x[i]. f16: a in IEEE half. q8_0: a row of GGUF blocks {half d; int8 q[32]} of 34 bytes, a whole block also for
    * the last n % 32 elements. */
@@ -188,6 +219,16 @@ size_t ct_small_bytes(size_t rows, size_t columns);
 void ct_small_pack(const int8_t *weights, size_t rows, size_t columns, uint8_t *out);
 int ct_small_weight(const uint8_t *packed, size_t rows, size_t columns, size_t row, size_t column);
 ptrdiff_t ct_small_validate(const uint8_t *packed, size_t bytes);
+
+/* Bytes of rows x columns in bricks; columns is a multiple of 32. Sizes that overflow, and other columns, give 0. */
+size_t ct_brick_bytes(ct_brick_kind kind, size_t rows, size_t columns);
+
+/* Lays rows of GGUF blocks of the kind's type ({half d; codes} of 34 or 18 bytes, MXFP4 {exponent; codes} of 17) into bricks, bit for bit.
+ * blocks: [rows, columns / 32] contiguous; out: ct_brick_bytes(kind, rows, columns). */
+void ct_brick_pack(ct_brick_kind kind, const void *blocks, size_t rows, size_t columns, uint8_t *out);
+
+/* A row as floats: exactly what the GGUF blocks mean. row < rows. */
+void ct_brick_unpack(ct_brick_kind kind, const uint8_t *packed, size_t columns, size_t row, float *out);
 
 /* Where dimension d of position i lies in int8 keys and values, and putting a quantised head there. */
 void ct_key_store(const int8_t *q, int8_t *keys, size_t position, size_t head_size);
