@@ -18,22 +18,7 @@ package final class WorkerThreads: Sendable {
   package init(count: Int) {
     self.count = max(1, count)
     shared = Shared(threads: self.count)
-    for worker in 1..<self.count {
-      // The thread owns a reference, so `Shared` outlives whoever is last.
-      let start = Unmanaged.passRetained(Start(shared: shared, worker: worker))
-      var thread = pthread_t()
-      let failed = pthread_create(&thread, nil, { argument in
-        guard let argument else { return nil }
-        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        // Signals are the main thread's business.
-        var all = sigset_t()
-        sigfillset(&all)
-        pthread_sigmask(SIG_BLOCK, &all, nil)
-        start.shared.work(as: start.worker)
-        return nil
-      }, start.toOpaque())
-      if failed == 0 { pthread_detach(thread); shared.workers.add(1, ordering: .relaxed) } else { start.release() }
-    }
+    for worker in 1..<self.count where startThread({ [shared] in shared.work(as: worker) }) { shared.workers.add(1, ordering: .relaxed) }
   }
 
   deinit { shared.stop() }
@@ -55,16 +40,6 @@ package final class WorkerThreads: Sendable {
         shared.run(tasks, UnsafeRawPointer(pointer))
       }
     }
-  }
-}
-
-/// What a new thread is handed.
-private final class Start: Sendable {
-  let shared: Shared
-  let worker: Int
-  init(shared: Shared, worker: Int) {
-    self.shared = shared
-    self.worker = worker
   }
 }
 

@@ -6,7 +6,7 @@ import Basics
 /// which records arrive: each expert's output has a place of its own, and those are summed in the order of the experts' numbers.
 ///
 /// Used from the model's thread only.
-protocol ExpertSource: AnyObject {
+package protocol ExpertSource: AnyObject {
   /// Brings the records of some experts of a block, and has them used as they arrive.
   ///
   /// - Parameters:
@@ -21,9 +21,9 @@ protocol ExpertSource: AnyObject {
 }
 
 /// A record that is there.
-struct ReadyExpert {
+package struct ReadyExpert {
   /// Which one of `experts`.
-  let index: Int
+  package let index: Int
   /// Aligned to 64 bytes.
-  let record: UnsafeRawPointer
+  package let record: UnsafeRawPointer
 }
