@@ -56,10 +56,18 @@ final class QuantizedRows: @unchecked Sendable {
   let stride: Int
   let bytes: Int
 
+  /// For ternary matrices.
   /// - Parameter groups: sums and scales of a row.
-  init(tokens: Int, columns: Int, groups: Int) {
+  convenience init(tokens: Int, columns: Int, groups: Int) {
     // The small layout stores a group of 128 as 140, and other rows as a multiple of 20.
-    let padded = ((groups > 1 ? columns / 128 * 140 : columns + 20) + 63) / 64 * 64
+    self.init(tokens: tokens, rowBytes: groups > 1 ? columns / 128 * 140 : columns + 20, groups: groups)
+  }
+
+  /// For bricks: groups of 32.
+  convenience init(tokens: Int, bricks: Int) { self.init(tokens: tokens, rowBytes: bricks * 32, groups: bricks) }
+
+  private init(tokens: Int, rowBytes: Int, groups: Int) {
+    let padded = (rowBytes + 63) / 64 * 64
     stride = padded % 4096 == 0 ? padded + 64 : padded
     bytes = tokens * (stride + 8 * groups)
     let raw = UnsafeMutableRawPointer.allocate(byteCount: tokens * stride, alignment: 64)

@@ -49,15 +49,16 @@ public struct MemoryPlan: Sendable {
         Entry("weights", body, "mapped; every pass reads them"),
         cache.map { Entry("embedding and head", $0 * tables.count + options.threads * (HeadStream.sliceBytes + 8192), "rows in use; the rest stays on disk") }
           ?? Entry("embedding and head", tableBytes, "mapped"),
+        Entry("experts", packed.weights.expertBytes, "mapped"),
         Entry("keys and values", kv, "\(kv / max(1, layout.bytesPerToken)) tokens in \(options.kv.rawValue)"),
         Entry(
-          "working memory", Workspace.bytes(c, tokens: batch, contextLength: contextLength, workers: options.threads, layout: layout),
+          "working memory", Workspace.bytes(c, packed.weights.record, tokens: batch, contextLength: contextLength, workers: options.threads, layout: layout),
           "\(batch) tokens at once, \(options.threads) threads"),
         Entry("tokenizer", tokenizer, "mapped"),
         Entry("program", Self.runtimeBytes, "code, libraries, stacks"),
       ]
       entries += options.reserved
-      return entries
+      return entries.filter { $0.bytes > 0 || $0.name != "experts" }
     }
     let batch = min(options.batchTokens, contextLength)
     guard let limit else {

@@ -3,45 +3,59 @@ import Glibc
 import ModelFile
 
 extension Sequence {
-  /// Keys (`kind` 0) or values (1) of one head of one block.
-  func storage(block: Int, kind: Int, head: Int) -> UnsafeMutableRawPointer {
-    storage + pool.layout.offset(block: block, kind: kind, head: head, capacity: capacity)
+  /// One head of a part (`KVLayout`) of one block.
+  func storage(block: Int, part: Int, head: Int) -> UnsafeMutableRawPointer {
+    storage + pool.layout.offset(block: block, part: part, head: head, capacity: capacity)
+  }
+
+  /// Its scales, where it is int8.
+  func scales(block: Int, part: Int, head: Int) -> UnsafeMutablePointer<Float> {
+    (storage + pool.layout.scaleOffset(block: block, part: part, head: head, capacity: capacity)).assumingMemoryBound(to: Float.self)
   }
 }
 
 extension Model {
-  /// Norms over heads where the model has them, then queries and keys to their positions, then keys and values into the cache in its own format.
-  func rotateAndStore(_ tokens: Int, _ block: BlockWeights, _ index: Int) {
+  /// Biases and norms over heads where the model has them, then queries and keys to their positions, then keys and values into the cache in its own format.
+  func rotateAndStore(_ tokens: Int, _ weights: GroupedAttentionWeights, _ index: Int) {
     let c = configuration
     threads.parallel(tokens, work: tokens * c.querySize * 4) { row, worker in
       let entry = work.batch[row]
       let cosines = rope.cosines.base + entry.position * rope.half
       let sines = rope.sines.base + entry.position * rope.half
+      if let biases = weights.biases {
+        kernels.axpy_f32(1, biases.query.pointer, work.query[row], c.querySize)
+        kernels.axpy_f32(1, biases.key.pointer, work.key[row], c.kvSize)
+        kernels.axpy_f32(1, biases.value.pointer, work.value[row], c.kvSize)
+      }
       for head in 0..<c.queryHeads {
         let query = work.query[row] + head * c.headSize
-        if let norm = block.queryNorm { kernels.rms_norm(query, norm.pointer, query, c.headSize, c.headSize, c.normEpsilon) }
+        if let norm = weights.queryNorm { kernels.rms_norm(query, norm.pointer, query, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(query, cosines, sines, rope.half)
       }
       let slot = entry.position - entry.sequence.start
       for head in 0..<c.kvHeads {
         let key = work.key[row] + head * c.headSize
-        if let norm = block.keyNorm { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
+        if let norm = weights.keyNorm { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(key, cosines, sines, rope.half)
-        store(key, entry.sequence, block: index, kind: 0, head: head, slot, worker)
-        store(work.value[row] + head * c.headSize, entry.sequence, block: index, kind: 1, head: head, slot, worker)
+        store(key, entry.sequence, block: index, part: 0, head: head, slot, worker)
+        store(work.value[row] + head * c.headSize, entry.sequence, block: index, part: 1, head: head, slot, worker)
       }
     }
   }
 
-  private func store(_ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, kind: Int, head: Int, _ slot: Int, _ worker: Int) {
-    let size = configuration.headSize
-    let base = sequence.storage(block: block, kind: kind, head: head)
+  /// One head of a part of a token into its slot.
+  func store(_ values: UnsafePointer<Float>, _ sequence: Sequence, block: Int, part: Int, head: Int, _ slot: Int, _ worker: Int) {
+    let size = pool.layout.parts[part].size
+    let base = sequence.storage(block: block, part: part, head: head)
     switch options.kv {
     case .f32: base.assumingMemoryBound(to: Float.self).advanced(by: slot * size).update(from: values, count: size)
     case .f16: kernels.f32_to_f16(values, base.assumingMemoryBound(to: UInt16.self) + slot * size, size)
-    case .q8: storeQuantized(values, sequence, block: block, kind: kind, head: head, slot, work.attentionScratch[worker])
+    case .q8: storeQuantized(values, sequence, block: block, part: part, head: head, slot, work.attentionScratch[worker])
     }
   }
+
+  /// What attention scores are multiplied by.
+  var scoreScaling: Float { configuration.scoreFactor / Float(configuration.headSize).squareRoot() }
 
   /// Grouped-query attention of every row over the positions up to its own. `work.attention`: [tokens, queryHeads * headSize]
   ///
@@ -49,14 +63,18 @@ extension Model {
   /// however the tokens are divided into batches and sequences.
   func attend(_ tokens: Int, block: Int) {
     let c = configuration
+    let group = c.queryHeads / c.kvHeads
     if options.kv == .q8 {
       threads.parallel(work.tiles.count * c.kvHeads, work: work.visiblePairs * c.querySize / 2) { task, worker in
-        attendQuantized(work.tiles[task / c.kvHeads], block: block, kvHead: task % c.kvHeads, work.attentionScratch[worker])
+        let kvHead = task % c.kvHeads
+        attendQuantized(
+          QuantizedAttention(
+            tile: work.tiles[task / c.kvHeads], block: block, kvHead: kvHead, heads: kvHead * group..<(kvHead + 1) * group,
+            queries: [.init(part: 0, rows: work.query, stride: c.headSize, first: 0)], out: work.attention),
+          work.attentionScratch[worker])
       }
       return
     }
-    let group = c.queryHeads / c.kvHeads
-    let scaling = 1 / Float(c.headSize).squareRoot()
     threads.parallel(tokens * c.kvHeads, work: work.visiblePairs * c.querySize * 2) { task, worker in
       let row = task / c.kvHeads
       let kvHead = task % c.kvHeads
@@ -65,44 +83,44 @@ extension Model {
       for head in kvHead * group..<(kvHead + 1) * group {
         let query = work.query[row] + head * c.headSize
         let out = work.attention[row] + head * c.headSize
-        gatherScores(query, entry.sequence, entry.position + 1, block, kvHead, scaling, scores)
-        kernels.softmax(scores, entry.position + 1)
+        let end = entry.position + 1
+        gatherScores(query, entry.sequence, end, block, part: 0, kvHead, adding: false, scores)
+        kernels.softmax(scores, end)
         for i in 0..<c.headSize { out[i] = 0 }
-        gatherValues(scores, entry.sequence, entry.position + 1, block, kvHead, out)
+        gatherValues(scores, entry.sequence, end, block, kvHead, out)
       }
     }
   }
 
-  /// scores[p] = query · key[p] * scaling for every p < end
-  private func gatherScores(
-    _ query: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, _ head: Int, _ scaling: Float,
-    _ scores: UnsafeMutablePointer<Float>
+  /// scores[p] = query · key[p] * scoreScaling for every p < end, or that is added to them. Not for `q8`.
+  func gatherScores(
+    _ query: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, part: Int, _ head: Int, adding: Bool, _ scores: UnsafeMutablePointer<Float>
   ) {
-    if let parent = sequence.parent { gatherScores(query, parent, sequence.start, block, head, scaling, scores) }
-    let size = configuration.headSize
-    let keys = sequence.storage(block: block, kind: 0, head: head)
+    if let parent = sequence.parent { gatherScores(query, parent, sequence.start, block, part: part, head, adding: adding, scores) }
+    let size = pool.layout.parts[part].size
+    let scaling = scoreScaling
+    let keys = sequence.storage(block: block, part: part, head: head)
     if options.kv == .f32 {
       var key = UnsafePointer(keys.assumingMemoryBound(to: Float.self))
       for position in sequence.start..<end {
-        scores[position] = kernels.dot_f32(key, query, size) * scaling
+        scores[position] = (adding ? scores[position] : 0) + kernels.dot_f32(key, query, size) * scaling
         key += size
       }
     } else {
       var key = UnsafePointer(keys.assumingMemoryBound(to: UInt16.self))
       for position in sequence.start..<end {
-        scores[position] = kernels.dot_f16(key, query, size) * scaling
+        scores[position] = (adding ? scores[position] : 0) + kernels.dot_f16(key, query, size) * scaling
         key += size
       }
     }
   }
 
-  /// out += sum over p < end of weights[p] * value[p], from position 0 upwards
-  private func gatherValues(
-    _ weights: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, _ head: Int, _ out: UnsafeMutablePointer<Float>
-  ) {
+  /// out += sum over p < end of weights[p] * value[p], from position 0 upwards. Not for `q8`.
+  func gatherValues(_ weights: UnsafePointer<Float>, _ sequence: Sequence, _ end: Int, _ block: Int, _ head: Int, _ out: UnsafeMutablePointer<Float>) {
     if let parent = sequence.parent { gatherValues(weights, parent, sequence.start, block, head, out) }
-    let size = configuration.headSize
-    let values = sequence.storage(block: block, kind: 1, head: head)
+    let part = pool.layout.valuePart
+    let size = pool.layout.parts[part].size
+    let values = sequence.storage(block: block, part: part, head: head)
     if options.kv == .f32 {
       var value = UnsafePointer(values.assumingMemoryBound(to: Float.self))
       for position in sequence.start..<end {

@@ -10,7 +10,7 @@ extension Model {
   ///
   /// - Parameter steps: each for a different sequence; none frozen.
   /// - Returns: the hidden states asked for, step by step.
-  /// - Throws: `badToken`, `contextFull`, and then nothing has changed; `modelIO` when an embedding cannot be read: then sequences may have grown by a part of
+  /// - Throws: `badToken`, `contextFull`, and then nothing has changed; `modelIO` when an embedding or an expert cannot be read: then sequences may have grown by a part of
   ///   their tokens.
   public func forward(_ steps: [Step]) throws(SternaError) -> HiddenStates {
     try check(steps)
@@ -60,7 +60,7 @@ extension Model {
     let tokens = work.batch.count
     try embed(tokens)
     findTiles()
-    for (index, block) in weights.blocks.enumerated() { forward(tokens, block, index) }
+    for (index, block) in weights.blocks.enumerated() { try forward(tokens, block, index) }
     for row in work.batch { row.sequence.advance(by: 1) }
     for row in 0..<tokens where wanted[row] {
       kernels.rms_norm(
@@ -85,20 +85,36 @@ extension Model {
   }
 
   /// One decoder block over the batch; `work.x` [tokens, hidden] is updated in place.
-  private func forward(_ tokens: Int, _ block: BlockWeights, _ index: Int) {
+  private func forward(_ tokens: Int, _ block: BlockWeights, _ index: Int) throws(SternaError) {
     norm(tokens, work.x, block.attentionNorm, into: work.h)
-    projectQueriesKeysValues(tokens, block)
-    rotateAndStore(tokens, block, index)
-    attend(tokens, block: index)
+    switch block.attention {
+    case .grouped(let weights): groupedAttention(tokens, weights, index)
+    case .latent(let weights): latentAttention(tokens, weights, index)
+    }
     if let subNorm = block.attentionSubNorm { norm(tokens, work.attention, subNorm, into: work.attention) }
-    project(tokens, work.attention, block.output, into: work.delta)
+    project(tokens, work.attention, block.attentionOutput, into: work.delta)
     addDelta(tokens)
 
     norm(tokens, work.x, block.feedForwardNorm, into: work.h)
-    projectGateAndUp(tokens, block)
-    if let subNorm = block.feedForwardSubNorm { norm(tokens, work.gate, subNorm, over: configuration.feedForwardSize, into: work.gate) }
-    project(tokens, work.gate, block.down, over: configuration.feedForwardSize, into: work.delta)
+    switch block.feedForward {
+    case .dense(let weights): feedForward(tokens, weights)
+    case .routed(let weights): try runExperts(tokens, weights, index)
+    }
     addDelta(tokens)
+  }
+
+  /// From `work.h` to `work.attention`.
+  private func groupedAttention(_ tokens: Int, _ weights: GroupedAttentionWeights, _ index: Int) {
+    projectQueriesKeysValues(tokens, weights)
+    rotateAndStore(tokens, weights, index)
+    attend(tokens, block: index)
+  }
+
+  /// From `work.h` to `work.delta`.
+  func feedForward(_ tokens: Int, _ weights: FeedForwardWeights) {
+    projectGateAndUp(tokens, weights)
+    if let subNorm = weights.subNorm { norm(tokens, work.gate, subNorm, over: configuration.feedForwardSize, into: work.gate) }
+    project(tokens, work.gate, weights.down, over: configuration.feedForwardSize, into: work.delta)
   }
 
   /// Looks up the embedding of every token. `work.x`: [tokens, hidden]
@@ -119,7 +135,7 @@ extension Model {
   }
 
   /// - Parameter divisor: what the squares' sum is divided by; more than the values where zeros are not stored.
-  private func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, over divisor: Int? = nil, into output: Rows) {
+  func norm(_ tokens: Int, _ input: Rows, _ weight: FloatVector, over divisor: Int? = nil, into output: Rows) {
     threads.parallel(tokens, work: tokens * weight.count * 4) { row, _ in
       kernels.rms_norm(input[row], weight.pointer, output[row], weight.count, divisor ?? weight.count, configuration.normEpsilon)
     }

@@ -12,61 +12,86 @@ extension Model {
   /// output = input · matrixᵀ for every row.
   ///
   /// - Parameter divisor: see `norm`; for a norm that belongs to the linear.
-  func project(_ tokens: Int, _ input: Rows, _ matrix: TernaryMatrix, over divisor: Int? = nil, into output: Rows) {
+  func project(_ tokens: Int, _ input: Rows, _ matrix: Matrix, over divisor: Int? = nil, into output: Rows) {
     quantize(tokens, input, for: matrix, over: divisor)
-    let pieces = self.pieces(matrix.rowBlocks)
+    let blocks = matrix.rowBlocks
+    let pieces = self.pieces(blocks)
     threads.parallel(pieces, work: work(tokens, matrix)) { piece, worker in
-      multiply(tokens, matrix, matrix.rowBlocks * piece / pieces..<matrix.rowBlocks * (piece + 1) / pieces, into: output, worker)
+      multiply(tokens, input, matrix, blocks * piece / pieces..<blocks * (piece + 1) / pieces, into: output, worker)
     }
   }
 
-  func projectQueriesKeysValues(_ tokens: Int, _ block: BlockWeights) {
-    if block.query.inputNorm != nil {
-      project(tokens, work.h, block.query, into: work.query)
-      project(tokens, work.h, block.key, into: work.key)
-      project(tokens, work.h, block.value, into: work.value)
+  func projectQueriesKeysValues(_ tokens: Int, _ weights: GroupedAttentionWeights) {
+    guard weights.query.sharesInput(with: weights.key), weights.query.sharesInput(with: weights.value) else {
+      project(tokens, work.h, weights.query, into: work.query)
+      project(tokens, work.h, weights.key, into: work.key)
+      project(tokens, work.h, weights.value, into: work.value)
       return
     }
-    quantize(tokens, work.h, for: block.query)
-    let query = block.query.rowBlocks
-    let key = block.key.rowBlocks
-    let all = query + key + block.value.rowBlocks
+    quantize(tokens, work.h, for: weights.query)
+    let query = weights.query.rowBlocks
+    let key = weights.key.rowBlocks
+    let all = query + key + weights.value.rowBlocks
     let pieces = self.pieces(all)
-    threads.parallel(pieces, work: work(tokens, block.query) * all / query) { piece, worker in
+    threads.parallel(pieces, work: work(tokens, weights.query) * all / query) { piece, worker in
       let range = all * piece / pieces..<all * (piece + 1) / pieces
-      multiply(tokens, block.query, range.clamped(to: 0..<query), into: work.query, worker)
-      multiply(tokens, block.key, range.clamped(to: query..<query + key).shifted(by: -query), into: work.key, worker)
-      multiply(tokens, block.value, range.clamped(to: query + key..<all).shifted(by: -query - key), into: work.value, worker)
+      multiply(tokens, work.h, weights.query, range.clamped(to: 0..<query), into: work.query, worker)
+      multiply(tokens, work.h, weights.key, range.clamped(to: query..<query + key).shifted(by: -query), into: work.key, worker)
+      multiply(tokens, work.h, weights.value, range.clamped(to: query + key..<all).shifted(by: -query - key), into: work.value, worker)
     }
   }
 
   /// gate = activation(gate) * up
-  func projectGateAndUp(_ tokens: Int, _ block: BlockWeights) {
-    let function = configuration.activation == .silu ? kernels.silu_mul : kernels.relu2_mul
-    if block.gate.inputNorm != nil {
-      project(tokens, work.h, block.gate, into: work.gate)
-      project(tokens, work.h, block.up, into: work.up)
-      threads.parallel(tokens, work: tokens * block.gate.rows * 8) { row, _ in function(work.gate[row], work.up[row], work.gate[row], block.gate.rows) }
+  func projectGateAndUp(_ tokens: Int, _ weights: FeedForwardWeights) {
+    let function = activation
+    guard weights.gate.sharesInput(with: weights.up) else {
+      project(tokens, work.h, weights.gate, into: work.gate)
+      project(tokens, work.h, weights.up, into: work.up)
+      let rows = weights.gate.rows
+      threads.parallel(tokens, work: tokens * rows * 8) { row, _ in function(work.gate[row], work.up[row], work.gate[row], rows) }
       return
     }
-    quantize(tokens, work.h, for: block.gate)
-    let blocks = block.gate.rowBlocks
+    quantize(tokens, work.h, for: weights.gate)
+    let blocks = weights.gate.rowBlocks
     let pieces = self.pieces(blocks)
-    threads.parallel(pieces, work: 2 * work(tokens, block.gate)) { piece, worker in
+    threads.parallel(pieces, work: 2 * work(tokens, weights.gate)) { piece, worker in
       let range = blocks * piece / pieces..<blocks * (piece + 1) / pieces
-      multiply(tokens, block.gate, range, into: work.gate, worker)
-      multiply(tokens, block.up, range, into: work.up, worker)
+      multiply(tokens, work.h, weights.gate, range, into: work.gate, worker)
+      multiply(tokens, work.h, weights.up, range, into: work.up, worker)
       let first = range.lowerBound * 16
-      let count = min(range.upperBound * 16, block.gate.rows) - first
+      let count = min(range.upperBound * 16, weights.gate.rows) - first
       for row in 0..<tokens { function(work.gate[row] + first, work.up[row] + first, work.gate[row] + first, count) }
     }
   }
 
+  /// out = function of the gate, times up.
+  var activation: (UnsafePointer<Float>, UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void {
+    configuration.activation == .silu ? kernels.silu_mul : kernels.relu2_mul
+  }
+
   /// Enough pieces that threads finish together, also when one lost its core for a while, and large enough that small models do not spend their time on calls.
-  private func pieces(_ rowBlocks: Int) -> Int { threads.count == 1 ? 1 : min((rowBlocks + 3) / 4, threads.count * 8) }
+  func pieces(_ rowBlocks: Int) -> Int { threads.count == 1 ? 1 : min((rowBlocks + 3) / 4, threads.count * 8) }
 
   /// Multiply-adds of int8 count an eighth.
-  private func work(_ tokens: Int, _ matrix: TernaryMatrix) -> Int { tokens * matrix.rows * matrix.columns / 8 }
+  private func work(_ tokens: Int, _ matrix: Matrix) -> Int { tokens * matrix.rows * matrix.columns / 8 }
+
+  /// The input as the matrix takes it, where that is not its floats.
+  private func quantize(_ tokens: Int, _ input: Rows, for matrix: Matrix, over divisor: Int? = nil) {
+    switch matrix {
+    case .ternary(let matrix): quantize(tokens, input, for: matrix, over: divisor)
+    case .weights(let matrix):
+      guard matrix.storage != .f32 else { return }
+      threads.parallel(tokens, work: tokens * matrix.columns * 4) { row, _ in work.bricks.set(row, input[row], matrix.columns, kernels) }
+    }
+  }
+
+  private func multiply(_ tokens: Int, _ input: Rows, _ matrix: Matrix, _ blocks: Range<Int>, into output: Rows, _ worker: Int) {
+    switch matrix {
+    case .ternary(let matrix): multiply(tokens, matrix, blocks, into: output, worker)
+    case .weights(let matrix):
+      multiply(tokens, matrix, blocks, floats: input[0], stride: input.stride, bricks: work.bricks, first: 0, into: output[0], stride: output.stride)
+    }
+  }
 
   /// The input in int8 as the matrix takes it, in `work.quantized`; behind the matrix's own norm where it has one.
   private func quantize(_ tokens: Int, _ input: Rows, for matrix: TernaryMatrix, over divisor: Int? = nil) {
@@ -153,9 +178,21 @@ extension Model {
   }
 }
 
-extension TernaryMatrix {
+extension Matrix {
   /// Blocks of 16 rows.
   var rowBlocks: Int { (rows + 15) / 16 }
+
+  /// Whether another matrix takes the same input in the same form.
+  fileprivate func sharesInput(with other: Matrix) -> Bool {
+    switch (self, other) {
+    case (.ternary(let a), .ternary(let b)): a.inputNorm == nil && b.inputNorm == nil
+    case (.weights(let a), .weights(let b)): (a.storage == .f32) == (b.storage == .f32)
+    default: false
+    }
+  }
+}
+
+extension TernaryMatrix {
   /// Bytes of a block.
   var blockBytes: Int { paddedColumns / layout.unitColumns * 64 }
 }

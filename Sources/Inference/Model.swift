@@ -19,6 +19,8 @@ public final class Model {
   let rope: RopeTable
   let pool: KVPool
   let work: Workspace
+  /// Nil where the model has none.
+  let experts: (any ExpertSource)?
   let embedding: TableRows
   /// The embedding where the head is tied to it.
   let head: TableRows
@@ -40,7 +42,7 @@ public final class Model {
     }
     // Kernels for scales by group take activations by group: who quantises them by token has no room for these.
     for (i, block) in packed.weights.blocks.enumerated() where !configuration.groupsActivations {
-      guard ![block.query, block.key, block.value, block.output, block.gate, block.up, block.down].contains(where: \.isGrouped) else {
+      guard !block.matrices.contains(where: { $0.ternary?.isGrouped ?? false }) else {
         throw SternaError(
           .badFile, "says nothing of groups, but there is a matrix with scales by group", at: "\(packed.path): key sterna.groups_activations", expected: "true",
           found: "block \(i)")
@@ -60,7 +62,8 @@ public final class Model {
     rope = RopeTable(configuration, contextLength: context)
     let layout = KVLayout(configuration, options.kv)
     pool = KVPool(budget: memory.kvBudget, layout: layout)
-    work = Workspace(configuration, tokens: memory.batchTokens, contextLength: context, workers: threads.count, layout: layout)
+    experts = packed.weights.record == nil ? nil : MappedExperts(packed.weights)
+    work = Workspace(configuration, packed.weights.record, tokens: memory.batchTokens, contextLength: context, workers: threads.count, layout: layout)
     embedding = TableRows(weights.embedding, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes)
     if let table = weights.head { head = TableRows(table, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes) } else { head = embedding }
     headStream = HeadStream(packed.gguf.file, workers: head.isMapped ? 0 : threads.count)

@@ -29,7 +29,7 @@ struct PrefixKey {
     }
     append(Self.version)
     append(layout.format.fileNumber)
-    for size in [layout.blocks, layout.kvHeads, layout.headSize, tokens.count] { append(UInt32(clamping: size)) }
+    for size in [layout.blocks, layout.parts[0].heads, layout.parts[0].size, tokens.count] { append(UInt32(clamping: size)) }
     bytes += Array(model.packed.fingerprint.utf8)
     bytes += Self.rotations(model.rope, positions: tokens.count)
     for token in tokens { append(UInt32(bitPattern: token)) }

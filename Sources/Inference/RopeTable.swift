@@ -5,7 +5,7 @@ import ModelFile
 ///
 /// The formulas of the scalings are those of `transformers`' `modeling_rope_utils`; all steps are rounded to float32 where it does.
 package struct RopeTable {
-  /// Half the head size: the number of pairs.
+  /// Half of what is rotated of a head: the number of pairs.
   let half: Int
   /// [context, half]
   let cosines: FloatBuffer
@@ -13,7 +13,7 @@ package struct RopeTable {
   let sines: FloatBuffer
 
   init(_ configuration: ModelConfiguration, contextLength: Int) {
-    half = configuration.headSize / 2
+    half = configuration.ropeSize / 2
     cosines = FloatBuffer(count: contextLength * half)
     sines = FloatBuffer(count: contextLength * half)
     let (frequencies, factor) = RopeTable.frequencies(configuration)
@@ -28,7 +28,7 @@ package struct RopeTable {
 
   /// Radians a position for each pair [half], and what cosines and sines are multiplied by.
   package static func frequencies(_ configuration: ModelConfiguration) -> ([Float], Float) {
-    let size = configuration.headSize
+    let size = configuration.ropeSize
     let theta = Double(configuration.ropeTheta)
     let periods = (0..<size / 2).map { Float(pow(theta, Double(Float(2 * $0) / Float(size)))) }
     let plain = periods.map { 1 / $0 }

@@ -25,22 +25,22 @@ extension Sequence {
     let from = positions.lowerBound - source.start
     let to = positions.lowerBound - start
     for block in 0..<layout.blocks {
-      for kind in 0...1 {
-        for head in 0..<layout.kvHeads {
-          let origin = source.storage(block: block, kind: kind, head: head)
-          let target = storage(block: block, kind: kind, head: head)
+      for part in layout.parts.indices {
+        for head in 0..<layout.parts[part].heads {
+          let origin = source.storage(block: block, part: part, head: head)
+          let target = storage(block: block, part: part, head: head)
           switch layout.format {
           case .f32, .f16:
-            let token = layout.headSize * (layout.format == .f32 ? 4 : 2)
+            let token = layout.parts[part].size * (layout.format == .f32 ? 4 : 2)
             (target + to * token).copyMemory(from: origin + from * token, byteCount: positions.count * token)
           case .q8:
-            let scales = source.storage + layout.scaleOffset(block: block, kind: kind, head: head, capacity: source.capacity)
-            let own = storage + layout.scaleOffset(block: block, kind: kind, head: head, capacity: capacity)
+            let scales = source.storage + layout.scaleOffset(block: block, part: part, head: head, capacity: source.capacity)
+            let own = storage + layout.scaleOffset(block: block, part: part, head: head, capacity: capacity)
             (own + to * 4).copyMemory(from: scales + from * 4, byteCount: positions.count * 4)
-            if kind == 0 {
-              copyKeys(origin, from, source.capacity, to: target, to, positions.count)
+            if !layout.parts[part].isValue {
+              copyKeys(part, origin, from, source.capacity, to: target, to, positions.count)
             } else {
-              copyValues(origin, from, to: target, to, positions.count)
+              copyValues(part, origin, from, to: target, to, positions.count)
             }
           }
         }
@@ -48,27 +48,27 @@ extension Sequence {
     }
   }
 
-  private func copyKeys(_ origin: UnsafeMutableRawPointer, _ from: Int, _ sourceCapacity: Int, to target: UnsafeMutableRawPointer, _ to: Int, _ count: Int) {
+  private func copyKeys(_ part: Int, _ origin: UnsafeMutableRawPointer, _ from: Int, _ sourceCapacity: Int, to target: UnsafeMutableRawPointer, _ to: Int, _ count: Int) {
     let layout = pool.layout
     // Whole groups at once where both begin with one. What is behind the tokens of the last may be there already.
     let whole = from == 0 && to == 0 && layout.groupsKeys(sourceCapacity) && layout.groupsKeys(capacity) ? count / 16 * 16 : 0
-    target.copyMemory(from: origin, byteCount: whole * layout.paddedHead)
+    target.copyMemory(from: origin, byteCount: whole * layout.parts[part].paddedSize)
     for i in whole..<count {
-      for dimension in stride(from: 0, to: layout.paddedHead, by: 4) {
-        (target + layout.keyOffset(slot: to + i, dimension: dimension, capacity: capacity))
-          .copyMemory(from: origin + layout.keyOffset(slot: from + i, dimension: dimension, capacity: sourceCapacity), byteCount: 4)
+      for dimension in stride(from: 0, to: layout.parts[part].paddedSize, by: 4) {
+        (target + layout.keyOffset(part, slot: to + i, dimension: dimension, capacity: capacity))
+          .copyMemory(from: origin + layout.keyOffset(part, slot: from + i, dimension: dimension, capacity: sourceCapacity), byteCount: 4)
       }
     }
   }
 
-  private func copyValues(_ origin: UnsafeMutableRawPointer, _ from: Int, to target: UnsafeMutableRawPointer, _ to: Int, _ count: Int) {
+  private func copyValues(_ part: Int, _ origin: UnsafeMutableRawPointer, _ from: Int, to target: UnsafeMutableRawPointer, _ to: Int, _ count: Int) {
     let layout = pool.layout
     let whole = from == 0 && to == 0 ? count / 2 * 2 : 0
-    target.copyMemory(from: origin, byteCount: whole * layout.paddedHead)
+    target.copyMemory(from: origin, byteCount: whole * layout.parts[part].paddedSize)
     for i in whole..<count {
-      let source = origin + layout.valueOffset(slot: from + i, dimension: 0)
-      let own = target + layout.valueOffset(slot: to + i, dimension: 0)
-      for byte in stride(from: 0, to: 2 * layout.paddedHead, by: 2) {
+      let source = origin + layout.valueOffset(part, slot: from + i, dimension: 0)
+      let own = target + layout.valueOffset(part, slot: to + i, dimension: 0)
+      for byte in stride(from: 0, to: 2 * layout.parts[part].paddedSize, by: 2) {
         own.storeBytes(of: source.load(fromByteOffset: byte, as: UInt8.self), toByteOffset: byte, as: UInt8.self)
       }
     }
@@ -79,26 +79,26 @@ extension Sequence {
     let layout = pool.layout
     let slots = layout.slots(capacity)
     for block in 0..<layout.blocks {
-      for kind in 0...1 {
-        for head in 0..<layout.kvHeads {
-          let base = storage(block: block, kind: kind, head: head)
+      for part in layout.parts.indices {
+        for head in 0..<layout.parts[part].heads {
+          let base = storage(block: block, part: part, head: head)
           switch layout.format {
           case .f32, .f16:
-            let token = layout.headSize * (layout.format == .f32 ? 4 : 2)
+            let token = layout.parts[part].size * (layout.format == .f32 ? 4 : 2)
             (base + length * token).initializeMemory(as: UInt8.self, repeating: 0, count: (capacity - length) * token)
           case .q8:
             for slot in length..<slots {
-              for dimension in 0..<layout.paddedHead {
+              for dimension in 0..<layout.parts[part].paddedSize {
                 let offset =
-                  kind == 0
-                  ? layout.keyOffset(slot: slot, dimension: dimension / 4 * 4, capacity: capacity) + dimension % 4
-                  : layout.valueOffset(slot: slot, dimension: dimension)
+                  !layout.parts[part].isValue
+                  ? layout.keyOffset(part, slot: slot, dimension: dimension / 4 * 4, capacity: capacity) + dimension % 4
+                  : layout.valueOffset(part, slot: slot, dimension: dimension)
                 base.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self)
               }
             }
-            let used = slots * layout.paddedHead
-            (base + used).initializeMemory(as: UInt8.self, repeating: 0, count: layout.headBytes(capacity) - used)
-            let scales = storage + layout.scaleOffset(block: block, kind: kind, head: head, capacity: capacity)
+            let used = slots * layout.parts[part].paddedSize
+            (base + used).initializeMemory(as: UInt8.self, repeating: 0, count: layout.headBytes(part, capacity) - used)
+            let scales = storage + layout.scaleOffset(block: block, part: part, head: head, capacity: capacity)
             (scales + length * 4).initializeMemory(as: UInt8.self, repeating: 0, count: (slots - length) * 4)
           }
         }

@@ -16,9 +16,9 @@ extension ModelConfiguration {
       ("\(a).attention.head_count", number(queryHeads)),
       ("\(a).attention.head_count_kv", number(kvHeads)),
       ("\(a).attention.key_length", number(headSize)),
-      ("\(a).attention.value_length", number(headSize)),
+      ("\(a).attention.value_length", number(latent?.valueSize ?? headSize)),
       ("\(a).attention.layer_norm_rms_epsilon", .float32(normEpsilon)),
-      ("\(a).rope.dimension_count", number(headSize)),
+      ("\(a).rope.dimension_count", number(ropeSize)),
       ("\(a).rope.freq_base", .float32(ropeTheta)),
     ]
     switch ropeScaling {
@@ -41,6 +41,13 @@ extension ModelConfiguration {
     keys.append(("sterna.sub_norms", .bool(hasSubNorms)))
     keys.append(("sterna.tied_head", .bool(tiedHead)))
     if hasHeadNorms { keys.append(("sterna.head_norms", .bool(true))) }
+    if hasProjectionBias { keys.append(("sterna.projection_bias", .bool(true))) }
+    if scoreFactor != 1 { keys.append(("sterna.attention.score_factor", .float32(scoreFactor))) }
+    if let latent {
+      keys.append(("\(a).attention.q_lora_rank", number(latent.queryRank)))
+      keys.append(("\(a).attention.kv_lora_rank", number(latent.rank)))
+    }
+    if let experts { keys += experts.metadata(a) }
     if groupsActivations { keys.append(("sterna.groups_activations", .bool(true))) }
     if let linearNormEpsilon { keys.append(("sterna.linear_norm_epsilon", .float32(linearNormEpsilon))) }
     if let beginOfText { keys.append(("tokenizer.ggml.bos_token_id", .uint32(UInt32(bitPattern: beginOfText)))) }
@@ -80,9 +87,19 @@ extension ModelConfiguration {
       throw SternaError(.unsupported, "this activation function is not supported", at: "key sterna.activation", expected: "silu or relu2", found: activationName)
     }
     let headSize = try metadata.int("\(a).attention.key_length")
-    for key in ["\(a).attention.value_length", "\(a).rope.dimension_count"] {
-      let other = try metadata.int(key)
-      guard other == headSize else { throw SternaError(.unsupported, "differs from the key length", at: "key \(key)", expected: "\(headSize)", found: "\(other)") }
+    let valueSize = try metadata.int("\(a).attention.value_length")
+    let ropeSize = try metadata.int("\(a).rope.dimension_count")
+    var latent: LatentAttention?
+    if metadata.has("\(a).attention.kv_lora_rank") {
+      guard headSize <= Limits.headSize.upperBound, 0...headSize ~= ropeSize else {
+        throw SternaError(.badField, "is more than a head has", at: "key \(a).rope.dimension_count", expected: "at most \(headSize)", found: "\(ropeSize)")
+      }
+      latent = LatentAttention(
+        queryRank: try metadata.int("\(a).attention.q_lora_rank"), rank: try metadata.int("\(a).attention.kv_lora_rank"), plainSize: headSize - ropeSize,
+        valueSize: valueSize)
+    } else if valueSize != headSize {
+      throw SternaError(
+        .unsupported, "differs from the key length", at: "key \(a).attention.value_length", expected: "\(headSize)", found: "\(valueSize)")
     }
     self.init(
       architecture: a, name: try metadata.string("general.name"),
@@ -95,11 +112,52 @@ extension ModelConfiguration {
       activation: activation, ropeTheta: try metadata.float("\(a).rope.freq_base"), ropeScaling: scaling,
       hasSubNorms: try metadata.bool("sterna.sub_norms"),
       hasHeadNorms: metadata.has("sterna.head_norms") ? try metadata.bool("sterna.head_norms") : false,
+      hasProjectionBias: metadata.has("sterna.projection_bias") ? try metadata.bool("sterna.projection_bias") : false,
+      ropeSize: ropeSize,
+      scoreFactor: metadata.has("sterna.attention.score_factor") ? try metadata.float("sterna.attention.score_factor") : 1,
+      latent: latent, experts: metadata.has("\(a).expert_count") ? try Experts(metadata, a) : nil,
       groupsActivations: metadata.has("sterna.groups_activations") ? try metadata.bool("sterna.groups_activations") : false,
       tiedHead: try metadata.bool("sterna.tied_head"),
       beginOfText: metadata.has("tokenizer.ggml.bos_token_id") ? try metadata.token("tokenizer.ggml.bos_token_id") : nil,
       endOfText: try metadata.tokens("sterna.end_of_text"))
     try validate()
+  }
+}
+
+extension ModelConfiguration.Experts {
+  fileprivate func metadata(_ a: String) -> [(key: String, value: GGUFValue)] {
+    func number(_ value: Int) -> GGUFValue { .uint32(UInt32(clamping: value)) }
+    return [
+      ("\(a).expert_count", number(router.experts)), ("\(a).expert_used_count", number(router.chosen)),
+      ("\(a).expert_feed_forward_length", number(size)), ("\(a).expert_shared_feed_forward_length", number(sharedSize)),
+      ("\(a).expert_group_count", number(router.groups)), ("\(a).expert_group_used_count", number(router.keptGroups)),
+      ("\(a).expert_weights_norm", .bool(router.normalises)), ("\(a).expert_weights_scale", .float32(router.scale)),
+      ("sterna.experts.routed", .array(.bool(routed))), ("sterna.experts.score", .string(router.score.rawValue)),
+      ("sterna.experts.bias", .bool(router.hasBias)), ("sterna.experts.group_score", .string(router.groupScore.rawValue)),
+      ("sterna.experts.weights", .string(router.weights.rawValue)), ("sterna.experts.weights_multiply", .string(router.target.rawValue)),
+      ("sterna.experts.shared_gate", .bool(gatesShared)),
+    ]
+  }
+
+  fileprivate init(_ metadata: MetadataReader, _ a: String) throws(SternaError) {
+    typealias Router = ModelConfiguration.Router
+    func word<Word: RawRepresentable<String> & CaseIterable>(_ key: String) throws(SternaError) -> Word {
+      let text = try metadata.string(key)
+      guard let word = Word(rawValue: text) else {
+        throw SternaError(
+          .unsupported, "is not supported", at: "key \(key)", expected: Word.allCases.map(\.rawValue).joined(separator: ", "), found: text)
+      }
+      return word
+    }
+    self.init(
+      router: Router(
+        experts: try metadata.int("\(a).expert_count"), chosen: try metadata.int("\(a).expert_used_count"), score: try word("sterna.experts.score"),
+        hasBias: try metadata.bool("sterna.experts.bias"), groups: try metadata.int("\(a).expert_group_count"),
+        keptGroups: try metadata.int("\(a).expert_group_used_count"), groupScore: try word("sterna.experts.group_score"),
+        weights: try word("sterna.experts.weights"), normalises: try metadata.bool("\(a).expert_weights_norm"),
+        scale: try metadata.float("\(a).expert_weights_scale"), target: try word("sterna.experts.weights_multiply")),
+      size: try metadata.int("\(a).expert_feed_forward_length"), sharedSize: try metadata.int("\(a).expert_shared_feed_forward_length"),
+      gatesShared: try metadata.bool("sterna.experts.shared_gate"), routed: try metadata.bools("sterna.experts.routed"))
   }
 }
 
@@ -120,6 +178,9 @@ struct MetadataReader {
   func int(_ key: String) throws(SternaError) -> Int { try read(key, "an integer") { $0.int } }
   func float(_ key: String) throws(SternaError) -> Float { try read(key, "a float32") { $0.float } }
   func strings(_ key: String) throws(SternaError) -> [String] { try read(key, "an array of strings") { $0.strings } }
+  func bools(_ key: String) throws(SternaError) -> [Bool] {
+    try read(key, "an array of bools") { if case .array(.bool(let values)) = $0 { values } else { nil } }
+  }
   func ints(_ key: String) throws(SternaError) -> [Int] { try read(key, "an array of integers") { $0.ints } }
   func floats(_ key: String) throws(SternaError) -> [Float] { try read(key, "an array of float32") { $0.floats } }
   func token(_ key: String) throws(SternaError) -> Int32 { try read(key, "a token") { $0.int.flatMap { Int32(exactly: $0) } } }

@@ -57,10 +57,11 @@ extension DummySource: WeightSource {
   package func floats(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     let stream = Stream(seed: seed, tensor.name)
     let isVector = if case .vector = tensor.kind { true } else { false }
+    let isMatrix = switch tensor.kind { case .matrix, .router: true default: false }
     let columns = rows.isEmpty ? 0 : out.count / rows.count
     let first = rows.lowerBound * columns
     // The sum of four uniform numbers in 0...1 has mean 2 and variance 1/3.
-    let factor = isVector ? 0.05 : Self.logitDeviation / Float(configuration.hiddenSize).squareRoot() * Float(3).squareRoot()
+    let factor = isVector ? 0.05 : isMatrix ? (3 / Float(columns)).squareRoot() : Self.logitDeviation / Float(configuration.hiddenSize).squareRoot() * Float(3).squareRoot()
     for i in 0..<out.count {
       let bits = stream.bits(first + i)
       let sum = (bits & 0xFFFF) &+ (bits >> 16 & 0xFFFF) &+ (bits >> 32 & 0xFFFF) &+ bits >> 48

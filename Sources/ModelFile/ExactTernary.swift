@@ -119,7 +119,7 @@ extension ModelConfiguration {
   /// Scales by group need activations by group. Without such, those who trained with float activations get them where they can be, because
   /// they are finer than any training used.
   mutating func settleActivationGroups(trainedByToken: Bool, _ scales: some Collection<TernaryRows.Scale>) {
-    let fits = Linear.allCases.allSatisfy { $0.shape(self).columns % ExactTernary.groupColumns == 0 }
+    let fits = Linear.dense.allSatisfy { $0.shape(self).columns % ExactTernary.groupColumns == 0 }
     groupsActivations = scales.contains(.groups) || !trainedByToken && fits
   }
 }

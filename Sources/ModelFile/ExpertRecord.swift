@@ -1,3 +1,5 @@
+import CTernary
+
 /// How the weights of a matrix that is not ternary are stored.
 public enum WeightStorage: String, Sendable, CaseIterable {
   /// Float32, row by row.
@@ -5,21 +7,23 @@ public enum WeightStorage: String, Sendable, CaseIterable {
   /// Bricks (docs/kernels.md) with the codes and scales of the GGUF type of that name.
   case q8_0, q4_0, mxfp4, iq4_nl
 
+  /// What the kernels call it; nil for `f32`.
+  public var brickKind: ct_brick_kind? {
+    switch self {
+    case .f32: nil
+    case .q8_0: CT_BRICK_Q8_0
+    case .q4_0: CT_BRICK_Q4_0
+    case .mxfp4: CT_BRICK_MXFP4
+    case .iq4_nl: CT_BRICK_IQ4_NL
+    }
+  }
+
   /// Columns as stored: bricks have 32.
   public func paddedColumns(_ columns: Int) -> Int { self == .f32 ? columns : (columns + 31) / 32 * 32 }
 
-  /// Bytes of a matrix. A block of 16 rows is groups of bricks, each a line of 64 bytes with their scales and then their codes.
+  /// Bytes of a matrix.
   public func bytes(rows: Int, columns: Int) -> Int {
-    let (bricks, codes) =
-      switch self {
-      case .f32: (0, 0)
-      case .q8_0: (2, 512)
-      case .q4_0, .iq4_nl: (2, 256)
-      case .mxfp4: (4, 256)
-      }
-    guard bricks > 0 else { return rows * columns * 4 }
-    let groups = (paddedColumns(columns) / 32 + bricks - 1) / bricks
-    return (rows + 15) / 16 * groups * (64 + bricks * codes)
+    brickKind.map { ct_brick_bytes($0, rows, paddedColumns(columns)) } ?? rows * columns * 4
   }
 }
 
@@ -48,5 +52,14 @@ public struct ExpertRecord: Sendable, Equatable {
     downOffset = 2 * wide
     usedBytes = 2 * wide + aligned(storage.bytes(rows: hiddenSize, columns: expertSize), 64)
     bytes = aligned(usedBytes, 4096)
+  }
+
+  /// One matrix of a record.
+  public func gate(_ record: UnsafeRawPointer) -> WeightMatrix { matrix(record + gateOffset, expertSize, hiddenSize) }
+  public func up(_ record: UnsafeRawPointer) -> WeightMatrix { matrix(record + upOffset, expertSize, hiddenSize) }
+  public func down(_ record: UnsafeRawPointer) -> WeightMatrix { matrix(record + downOffset, hiddenSize, expertSize) }
+
+  private func matrix(_ base: UnsafeRawPointer, _ rows: Int, _ columns: Int) -> WeightMatrix {
+    WeightMatrix(storage: storage, rows: rows, columns: columns, base: base)
   }
 }

@@ -87,7 +87,8 @@ public struct GGUFSource: Sendable {
     let shape =
       switch planned.kind {
       case .vector(let count): [count]
-      case .ternary(let rows, let columns), .table(let rows, let columns): [columns, rows]
+      case .ternary(let rows, let columns), .table(let rows, let columns), .router(let rows, let columns), .matrix(let rows, let columns, _): [columns, rows]
+      case .experts(let count): [count]
       }
     // A row may be written as a matrix of one row.
     guard tensor.shape == shape || tensor.shape == shape + [1] else {
@@ -164,7 +165,7 @@ extension GGUFSource: WeightSource {
     for planned in plan {
       known.insert(planned.name)
       switch planned.kind {
-      case .vector, .table: _ = try tensor(planned, of: GGUFBlocks.types)
+      case .vector, .table, .router, .matrix, .experts: _ = try tensor(planned, of: GGUFBlocks.types)
       case .ternary(let rows, let columns):
         _ = try matrix(planned, rows, columns)
         if let scale = scaleName(planned) { known.insert(scale) }

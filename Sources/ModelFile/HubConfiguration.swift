@@ -13,6 +13,10 @@ struct HubConfiguration {
   var model: ModelConfiguration
   /// Nil where there is no `quantization_config`: the floats must be ternary as they are.
   var quantization: Quantization?
+  /// Matrices in 8-bit floats have a scale for each 128 rows and columns.
+  var hasBlockScales: Bool
+  /// The rotated pairs of latent attention lie side by side.
+  var interleavesRope: Bool
 
   /// - Parameters:
   ///   - config: of `config.json`.
@@ -21,20 +25,18 @@ struct HubConfiguration {
   init(
     _ config: JSONReader, generation: JSONReader? = nil, name: String, activation: ModelConfiguration.Activation? = nil
   ) throws(SternaError) {
-    let architecture = try config["model_type"].string()
-    guard ModelConfiguration.architectures.contains(architecture) else {
-      throw SternaError(
-        .unsupported, "this kind of model is not supported", at: "model_type", expected: ModelConfiguration.architectures.joined(separator: ", "),
-        found: architecture)
-    }
+    let family = try HubFamily(config["model_type"])
+    let architecture = family.architecture
     try Self.refuseWindows(config)
-    for key in ["attention_bias", "mlp_bias"] {
-      if let bias = config[key].optional, try bias.bool() { throw SternaError(.unsupported, "linears with a bias are not supported", at: key, found: "true") }
-    }
+    let hasProjectionBias = try family.hasProjectionBias(config)
+    if let bias = config["mlp_bias"].optional, try bias.bool() { throw SternaError(.unsupported, "linears with a bias are not supported", at: "mlp_bias", found: "true") }
     let hiddenSize = try config["hidden_size"].int(in: ModelConfiguration.Limits.hidden)
     let queryHeads = try config["num_attention_heads"].int(in: ModelConfiguration.Limits.heads)
+    let latent = try family.latent(config)
     let headSize: Int
-    if let given = config["head_dim"].optional {
+    if let latent {
+      headSize = latent.latent.plainSize + latent.ropeSize
+    } else if let given = config["head_dim"].optional {
       headSize = try given.int(in: ModelConfiguration.Limits.headSize)
     } else if architecture == "qwen3" {
       headSize = 128  // what this class of transformers takes
@@ -46,15 +48,20 @@ struct HubConfiguration {
     }
     let contextLength = try config["max_position_embeddings"].int(in: ModelConfiguration.Limits.context)
     let rope = try HubRope(config, architecture: architecture, contextLength: contextLength)
-    let (quantization, linearNormEpsilon) = try Self.quantization(config["quantization_config"])
+    let blockCount = try config["num_hidden_layers"].int(in: ModelConfiguration.Limits.blocks)
+    let experts = try family.experts(config, blockCount: blockCount)
+    let ropeSize = if let latent { latent.ropeSize } else { try rope.size(headSize) }
+    let (quantization, linearNormEpsilon) = experts == nil ? try Self.quantization(config["quantization_config"]) : (nil, nil)
+    hasBlockScales = experts == nil ? false : try Self.hasBlockScales(config["quantization_config"])
+    interleavesRope = latent == nil ? false : try config["rope_interleave"].optional?.bool() ?? true
 
     model = ModelConfiguration(
       architecture: architecture, name: name,
       vocabularySize: try config["vocab_size"].int(in: ModelConfiguration.Limits.vocabulary),
       hiddenSize: hiddenSize,
-      blockCount: try config["num_hidden_layers"].int(in: ModelConfiguration.Limits.blocks),
+      blockCount: blockCount,
       queryHeads: queryHeads,
-      kvHeads: try config["num_key_value_heads"].optional?.int(in: ModelConfiguration.Limits.heads) ?? queryHeads,
+      kvHeads: latent != nil ? 1 : try config["num_key_value_heads"].optional?.int(in: ModelConfiguration.Limits.heads) ?? queryHeads,
       headSize: headSize,
       feedForwardSize: try config["intermediate_size"].int(in: ModelConfiguration.Limits.feedForward),
       contextLength: contextLength,
@@ -63,7 +70,8 @@ struct HubConfiguration {
       activation: try Self.activation(config["hidden_act"], otherwise: activation),
       ropeTheta: rope.theta, ropeScaling: rope.scaling,
       hasSubNorms: architecture == "bitnet",
-      hasHeadNorms: architecture == "qwen3",
+      hasHeadNorms: try family.hasHeadNorms(config), hasProjectionBias: hasProjectionBias,
+      ropeSize: ropeSize, scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts,
       tiedHead: try config["tie_word_embeddings"].optional?.bool() ?? false,
       beginOfText: try Self.tokens(config["bos_token_id"]).first,
       endOfText: try Self.tokens(config["eos_token_id"]))
@@ -120,6 +128,20 @@ struct HubConfiguration {
     if let types = config["layer_types"].optional {
       for type in try types.array() where try type.string() != "full_attention" { throw refused(type, try type.string()) }
     }
+  }
+
+  /// Whether matrices are 8-bit floats with a scale a block.
+  private static func hasBlockScales(_ field: JSONReader) throws(SternaError) -> Bool {
+    guard field.isPresent else { return false }
+    let method = try field["quant_method"].string()
+    guard method == "fp8" else {
+      throw SternaError(.unsupported, "is not supported", at: field["quant_method"].path, expected: "fp8, or no quantization_config", found: method)
+    }
+    let block = try field["weight_block_size"].array(count: 2...2)
+    for size in block where try size.int() != HubMatrix.blockSize {
+      throw SternaError(.unsupported, "only blocks of one size are supported", at: size.path, expected: "\(HubMatrix.blockSize)", found: "\(try size.int())")
+    }
+    return true
   }
 
   /// How the weights are stored, and the epsilon of the norms in front of linears where there are such.

@@ -13,29 +13,42 @@ extension HubFolder: WeightSource {
     for planned in plan {
       switch planned.kind {
       case .vector(let count):
-        let source = try required(planned.part.hubName)
-        try source.require(shape: [count])
+        let source = try required(hubName(planned.part))
+        // A row may be written as a matrix of one row.
+        try source.require(shape: source.tensor.shape == [1, count] ? [1, count] : [count])
         try source.requireFloat()
       case .table(let rows, let columns):
         let remedy = planned.part == .head ? "if the head is the embedding, config.json must say tie_word_embeddings" : nil
-        let source = try required(planned.part.hubName, remedy: remedy)
+        let source = try required(hubName(planned.part), remedy: remedy)
         try source.require(shape: [rows, columns])
         try source.requireFloat()
       case .ternary: _ = try storage(planned)
+      case .router, .matrix: _ = try matrix(planned)
+      case .experts(let count):
+        guard case .block(let block, _) = planned.part else { continue }
+        for expert in 0..<count {
+          for linear in [Linear.gate, .up, .down] { _ = try matrix(configuration.expert(block, expert, linear)) }
+        }
       }
     }
-    try refuseBiases()
+    try refuseBiases(plan)
   }
 
-  /// A bias that nobody adds would be nonsense without an error.
-  private func refuseBiases() throws(SternaError) {
-    if let name = tensorNames.filter({ $0.hasSuffix(".bias") }).min() {
+  func hubName(_ part: ModelPart) -> String { part.hubName(configuration.architecture) }
+
+  /// A bias that nobody adds would be nonsense without an error. Those of parts that are left out belong to them.
+  private func refuseBiases(_ plan: [PlannedTensor]) throws(SternaError) {
+    let known = Set(plan.map { hubName($0.part) })
+    if let name = tensorNames.filter({ $0.hasSuffix(".bias") && !known.contains($0) && !isLeftOut($0) }).min() {
       throw try required(name).error("linears with a bias are not supported", code: .unsupported)
     }
   }
 
   package func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
-    try required(planned.part.hubName).floats(from: rows.isEmpty ? 0 : rows.lowerBound * (out.count / rows.count), into: out)
+    switch planned.kind {
+    case .router, .matrix: try matrix(planned).floats(rows, into: out)
+    default: try required(hubName(planned.part)).floats(from: rows.isEmpty ? 0 : rows.lowerBound * (out.count / rows.count), into: out)
+    }
   }
 
   package func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
@@ -57,7 +70,7 @@ extension HubFolder: WeightSource {
 
   /// A matrix of floats that must be ternary as they are.
   func exact(_ planned: PlannedTensor, _ rows: Int, _ columns: Int) throws(SternaError) -> ExactTernary {
-    let source = try required(planned.part.hubName)
+    let source = try required(hubName(planned.part))
     guard source.tensor.type != .u8 else {
       throw source.error(
         "the weights are packed, but config.json does not say how", expected: "quantization_config with quant_method bitnet", found: "no quantization_config",
@@ -77,8 +90,8 @@ extension HubFolder: WeightSource {
       guard let scale = exactScales[planned.part] else { throw SternaError(.badFile, "not a matrix of this model", at: planned.name) }
       return .exact(try exact(planned, rows, columns), scale: scale)
     }
-    let source = try required(planned.part.hubName)
-    let scaleName = planned.part.hubName + "_scale"
+    let source = try required(hubName(planned.part))
+    let scaleName = hubName(planned.part) + "_scale"
     if source.tensor.type == .u8 {
       guard !quantization.online else {
         throw source.error(

@@ -5,6 +5,8 @@ public struct HubFolder: Sendable {
   public let path: String
   public private(set) var configuration: ModelConfiguration
   let quantization: HubConfiguration.Quantization?
+  let hasBlockScales: Bool
+  let interleavesRope: Bool
   /// Of the matrices that are ternary as floats.
   private(set) var exactScales: [ModelPart: TernaryRows.Scale] = [:]
   private let files: [SafetensorsFile]
@@ -26,11 +28,13 @@ public struct HubFolder: Sendable {
       let read = try HubConfiguration(config, generation: generation, name: path.split(separator: "/").last.map(String.init) ?? path, activation: activation)
       configuration = read.model
       quantization = read.quantization
+      hasBlockScales = read.hasBlockScales
+      interleavesRope = read.interleavesRope
     } catch {
       throw error.within(configPath)
     }
     (files, places) = try Self.weights(path)
-    guard quantization == nil else { return }
+    guard quantization == nil, configuration.isTernary else { return }
     for planned in configuration.plan() {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
       exactScales[planned.part] = try exact(planned, rows, columns).scale()

@@ -33,6 +33,7 @@ struct HubTensor {
     case .f32: to.withMemoryRebound(to: UInt8.self, capacity: count * 4) { $0.update(from: from.assumingMemoryBound(to: UInt8.self), count: count * 4) }
     case .bf16: for i in 0..<count { to[i] = Float(bitPattern: UInt32(UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))) << 16) }
     case .f16: for i in 0..<count { to[i] = Float(Float16(bitPattern: UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self)))) }
+    case .f8e4m3: for i in 0..<count { to[i] = Self.e4m3[Int(from.load(fromByteOffset: i, as: UInt8.self))] }
     default: throw error("has values of an unexpected type", expected: "F32, F16 or BF16", found: tensor.type.rawValue)
     }
     // x - x is 0 for finite x only; one sum finds out for all at vector speed.
@@ -44,6 +45,14 @@ struct HubTensor {
     }
     let begin = tensor.bytes.lowerBound + first * size
     file.release(begin..<begin + count * size)
+  }
+
+  /// The values of 8-bit floats with 4 bits of exponent (bias 7), 3 of mantissa, no infinities, and NaN where all of those are ones.
+  private static let e4m3: [Float] = (0..<256).map { bits in
+    let (exponent, mantissa) = (bits >> 3 & 15, Float(bits & 7))
+    if bits & 127 == 127 { return .nan }
+    let magnitude = exponent == 0 ? mantissa * 0x1p-9 : (8 + mantissa) * Float(sign: .plus, exponent: exponent - 10, significand: 1)
+    return bits & 128 == 0 ? magnitude : -magnitude
   }
 }
 

@@ -10,8 +10,6 @@ extension ModelConfiguration {
       /// Over all experts.
       case softmax
       case sigmoid
-      /// sqrt(ln(1 + exp(x)))
-      case sqrtSoftplus = "sqrt_softplus"
       /// The logits as they are.
       case identity
     }

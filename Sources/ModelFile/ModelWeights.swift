@@ -148,37 +148,164 @@ public struct EmbeddingTable: @unchecked Sendable {
   }
 }
 
+/// A matrix that is not ternary.
+// @unchecked: the pointer is to read-only memory, which nobody writes.
+public struct WeightMatrix: @unchecked Sendable {
+  public let storage: WeightStorage
+  /// Of all heads together.
+  public let rows: Int
+  public let columns: Int
+  /// Equal parts of the rows, each stored as a matrix of its own.
+  public let heads: Int
+  /// 64-byte aligned.
+  public let base: UnsafeRawPointer
+
+  public init(storage: WeightStorage, rows: Int, columns: Int, heads: Int = 1, base: UnsafeRawPointer) {
+    self.storage = storage
+    self.rows = rows
+    self.columns = columns
+    self.heads = heads
+    self.base = base
+  }
+
+  /// The matrix of one head.
+  public func head(_ head: Int) -> WeightMatrix {
+    WeightMatrix(
+      storage: storage, rows: rows / heads, columns: columns, base: base + head * storage.bytes(rows: rows / heads, columns: columns))
+  }
+}
+
+/// A linear layer.
+public enum Matrix: Sendable {
+  case ternary(TernaryMatrix)
+  case weights(WeightMatrix)
+
+  public var rows: Int {
+    switch self {
+    case .ternary(let matrix): matrix.rows
+    case .weights(let matrix): matrix.rows
+    }
+  }
+
+  public var columns: Int {
+    switch self {
+    case .ternary(let matrix): matrix.columns
+    case .weights(let matrix): matrix.columns
+    }
+  }
+
+  public var ternary: TernaryMatrix? { if case .ternary(let matrix) = self { matrix } else { nil } }
+}
+
 /// One decoder block. Shapes in terms of the configuration: rows by columns.
 public struct BlockWeights: Sendable {
+  public enum Attention: Sendable {
+    case grouped(GroupedAttentionWeights)
+    case latent(LatentAttentionWeights)
+  }
+
+  public enum FeedForward: Sendable {
+    case dense(FeedForwardWeights)
+    case routed(RoutedWeights)
+  }
+
   /// [hidden]
   public let attentionNorm: FloatVector
+  public let attention: Attention
+  /// [querySize], in front of `attentionOutput`
+  public let attentionSubNorm: FloatVector?
+  /// hidden by attentionSize
+  public let attentionOutput: Matrix
+  /// [hidden]
+  public let feedForwardNorm: FloatVector
+  public let feedForward: FeedForward
+
+  /// All matrices but those of experts.
+  public var matrices: [Matrix] {
+    let heads: [Matrix] =
+      switch attention {
+      case .grouped(let a): [a.query, a.key, a.value]
+      case .latent(let a): [a.queryDown, a.query, a.latent, .weights(a.keyUp), .weights(a.valueUp)].compactMap { $0 }
+      }
+    let neurons: FeedForwardWeights? =
+      switch feedForward {
+      case .dense(let dense): dense
+      case .routed(let routed): routed.shared
+      }
+    return heads + [attentionOutput] + (neurons.map { [$0.gate, $0.up, $0.down] } ?? [])
+  }
+}
+
+/// Attention with keys and values for groups of query heads.
+public struct GroupedAttentionWeights: Sendable {
   /// querySize by hidden
-  public let query: TernaryMatrix
+  public let query: Matrix
   /// kvSize by hidden
-  public let key: TernaryMatrix
+  public let key: Matrix
   /// kvSize by hidden
-  public let value: TernaryMatrix
+  public let value: Matrix
+  /// [querySize], [kvSize], [kvSize]
+  public let biases: (query: FloatVector, key: FloatVector, value: FloatVector)?
   /// [headSize], over each query head before it is rotated
   public let queryNorm: FloatVector?
   /// [headSize], over each key head before it is rotated
   public let keyNorm: FloatVector?
-  /// hidden by querySize
-  public let output: TernaryMatrix
-  /// [querySize], in front of `output`
-  public let attentionSubNorm: FloatVector?
-  /// [hidden]
-  public let feedForwardNorm: FloatVector
-  /// live by hidden: `live` is feedForwardSize without the neurons that are always zero, which are not stored
-  public let gate: TernaryMatrix
-  /// live by hidden
-  public let up: TernaryMatrix
-  /// hidden by live
-  public let down: TernaryMatrix
-  /// [live], in front of `down`. Its mean square is over feedForwardSize values all the same.
-  public let feedForwardSubNorm: FloatVector?
 }
 
-/// All weights of a dense ternary decoder.
+/// Latent attention in its absorbed form.
+public struct LatentAttentionWeights: Sendable {
+  /// queryRank by hidden; nil where queries come from the hidden state.
+  public let queryDown: Matrix?
+  /// [queryRank]
+  public let queryNorm: FloatVector?
+  /// querySize by queryRank or hidden
+  public let query: Matrix
+  /// rank + ropeSize by hidden
+  public let latent: Matrix
+  /// [rank]
+  public let latentNorm: FloatVector
+  /// Each head: rank by plainSize
+  public let keyUp: WeightMatrix
+  /// Each head: valueSize by rank
+  public let valueUp: WeightMatrix
+}
+
+/// gate, up, down; `live` is feedForwardSize without the neurons that are always zero, which are not stored.
+public struct FeedForwardWeights: Sendable {
+  /// live by hidden
+  public let gate: Matrix
+  /// live by hidden
+  public let up: Matrix
+  /// [live], in front of `down`. Its mean square is over feedForwardSize values all the same.
+  public let subNorm: FloatVector?
+  /// hidden by live
+  public let down: Matrix
+}
+
+/// A feed-forward part of experts.
+public struct RoutedWeights: Sendable {
+  /// [experts, hidden]
+  public let router: FloatVector
+  /// [experts], for choosing only
+  public let bias: FloatVector?
+  public let shared: FeedForwardWeights?
+  /// [hidden]
+  public let sharedGating: FloatVector?
+  public let experts: ExpertRecords
+}
+
+/// The records of one block's experts, one behind the other.
+// @unchecked: the pointer is to read-only mapped memory, which nobody writes.
+public struct ExpertRecords: @unchecked Sendable {
+  public let record: ExpertRecord
+  public let count: Int
+  /// In the mapped file.
+  public let base: UnsafeRawPointer
+  /// Where they begin in the file, for readers that do not want them mapped.
+  public let fileOffset: Int
+}
+
+/// All weights of a decoder.
 public struct ModelWeights: Sendable {
   /// vocabulary by hidden
   public let embedding: EmbeddingTable
@@ -187,4 +314,22 @@ public struct ModelWeights: Sendable {
   public let finalNorm: FloatVector
   /// vocabulary by hidden; nil when the head is the embedding.
   public let head: EmbeddingTable?
+
+  /// How ternary matrices are laid out; nil where there are none.
+  public var ternaryLayout: TernaryMatrix.Layout? { blocks.first?.attentionOutput.ternary?.layout }
+  /// Weights of all ternary matrices.
+  public var ternaryCount: Int { blocks.reduce(0) { $1.matrices.reduce($0) { $0 + ($1.ternary.map { $0.rows * $0.columns } ?? 0) } } }
+
+  /// How experts lie; nil where there are none.
+  public var record: ExpertRecord? {
+    for block in blocks { if case .routed(let routed) = block.feedForward { return routed.experts.record } }
+    return nil
+  }
+
+  /// Bytes of all experts.
+  public var expertBytes: Int {
+    blocks.reduce(0) { sum, block in
+      if case .routed(let routed) = block.feedForward { sum + routed.experts.count * routed.experts.record.bytes } else { sum }
+    }
+  }
 }

@@ -14,12 +14,18 @@ enum PackedFormat {
     static let ternaryColumns = "sterna.ternary.columns"
     static let ternaryScale = "sterna.ternary.scale"
     static let ternaryScaleKind = "sterna.ternary.scale_kind"
+    static let matrixName = "sterna.matrix.name"
+    static let matrixStorage = "sterna.matrix.storage"
+    static let expertStorage = "sterna.experts.storage"
     static let liveNeurons = "sterna.feed_forward.live"
     static let checksums = "sterna.sha256"
   }
 
   /// The tensor of a matrix's scales, where there are more than one.
   static func scaleName(_ matrix: String) -> String { "\(matrix).scale" }
+
+  /// Whether a tensor holds the experts of a block.
+  static func isExperts(_ name: String) -> Bool { name.hasPrefix("blk.") && name.hasSuffix(".ffn_exps") }
 
   /// A tensor as it stands in the file.
   struct Stored: Equatable {
@@ -29,12 +35,30 @@ enum PackedFormat {
     let shape: [Int]
   }
 
+  /// In which form a planned tensor is stored, where its kind leaves a choice.
+  struct Forms {
+    /// Of ternary matrices.
+    var ternary = MatrixStorage(layout: .fast, scaleKind: .tensor)
+    /// Of other matrices.
+    var weights = WeightStorage.f32
+    var table: EmbeddingTable.Storage
+    /// Of experts.
+    var record: ExpertRecord?
+  }
+
   /// The tensors of a planned one: itself, and its scales behind it where it has such.
-  static func stored(_ planned: PlannedTensor, _ matrix: MatrixStorage, table: EmbeddingTable.Storage) -> [Stored] {
+  static func stored(_ planned: PlannedTensor, _ forms: Forms) -> [Stored] {
     switch planned.kind {
     case .vector(let count): return [Stored(name: planned.name, type: .f32, shape: [count])]
-    case .table(let rows, let columns): return [Stored(name: planned.name, type: table.ggufType, shape: [columns, rows])]
+    case .router(let rows, let columns): return [Stored(name: planned.name, type: .f32, shape: [columns, rows])]
+    case .table(let rows, let columns): return [Stored(name: planned.name, type: forms.table.ggufType, shape: [columns, rows])]
+    case .matrix(let rows, let columns, let heads):
+      guard forms.weights != .f32 else { return [Stored(name: planned.name, type: .f32, shape: [columns, rows])] }
+      // One row a block of 16 rows of the matrix.
+      return [Stored(name: planned.name, type: .i8, shape: [forms.weights.bytes(rows: 16, columns: columns), (rows / heads + 15) / 16 * heads])]
+    case .experts(let count): return [Stored(name: planned.name, type: .i8, shape: [forms.record?.bytes ?? 0, count])]
     case .ternary(let rows, let columns):
+      let matrix = forms.ternary
       // One row a block of 16 rows of the matrix.
       let blocks = (rows + 15) / 16
       let bytes = matrix.layout.bytes(rows: 16, columns: columns, grouped: matrix.scaleKind == .groups)

@@ -16,8 +16,8 @@ public final class PackedModel: Sendable {
   public let fileBytes: Int
   /// Everything else that the file holds.
   public let gguf: GGUFFile
-  /// The bytes of the file, from its beginning, in which everything lies that each token reads: all tensors but the embedding, a head of its own
-  /// and the sections. Whole pages; no table shares one with it.
+  /// The bytes of the file, from its beginning, in which everything lies that each token reads: all tensors but the embedding, a head of its own,
+  /// the experts and the sections. Whole pages; no table shares one with it.
   public let bodyRange: Range<Int>
   /// Of every tensor of `gguf`, in its order.
   private let checksums: [String]
@@ -57,7 +57,7 @@ public final class PackedModel: Sendable {
     configuration = try ModelConfiguration(metadata)
     let packed = try PackedWeights(gguf, configuration, metadata)
     weights = try packed.weights()
-    matrices = packed.matrices.mapValues(\.storage)
+    matrices = packed.ternary.mapValues(\.storage)
     bodyRange = try Self.bodyRange(gguf)
     gguf.file.preferHugePages(bodyRange)
     checksums = try Self.checksums(metadata, gguf)
@@ -101,10 +101,10 @@ public final class PackedModel: Sendable {
 
   private static func bodyRange(_ gguf: GGUFFile) throws(SternaError) -> Range<Int> {
     let tables = [ModelPart.embedding.ggufName, ModelPart.head.ggufName]
-    let body = gguf.tensors.filter { !tables.contains($0.name) && !$0.name.hasPrefix(PackedFormat.sectionPrefix) }
+    let body = gguf.tensors.filter { !tables.contains($0.name) && !$0.name.hasPrefix(PackedFormat.sectionPrefix) && !PackedFormat.isExperts($0.name) }
     let begin = body.map(\.offset).min() ?? gguf.dataOffset
     let end = body.map { $0.offset + $0.byteCount }.max() ?? begin
-    for table in tables.compactMap(gguf.tensor) where table.offset > begin && table.offset < end {
+    for table in gguf.tensors where (tables.contains(table.name) || PackedFormat.isExperts(table.name)) && table.offset > begin && table.offset < end {
       throw SternaError(.badFile, "lies between the tensors of the blocks", at: "tensor \(table.name)", remedy: "pack the model again")
     }
     return begin..<(end + PackedFormat.alignment - 1) / PackedFormat.alignment * PackedFormat.alignment

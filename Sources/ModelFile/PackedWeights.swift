@@ -9,10 +9,14 @@ struct PackedWeights {
   /// Of each block's feed-forward part; nil where none was dropped.
   private let live: [Int]?
   /// Of every ternary matrix, by its name.
-  let matrices: [String: Matrix]
+  let ternary: [String: Ternary]
+  /// Of every other matrix, by its name.
+  let weightStorage: [String: WeightStorage]
+  /// Nil where the model has no experts.
+  let record: ExpertRecord?
 
   /// What the metadata says of a ternary matrix.
-  struct Matrix {
+  struct Ternary {
     var storage: MatrixStorage
     var scale: Float
   }
@@ -31,8 +35,10 @@ struct PackedWeights {
     tableStorage = storage
     live = try Self.live(configuration, metadata)
     let plan = configuration.plan(live: live)
-    matrices = try Self.matrices(plan, metadata)
-    try Self.check(gguf, plan, matrices, storage)
+    ternary = try Self.ternary(plan, metadata)
+    weightStorage = try Self.weightStorage(plan, metadata)
+    record = try Self.record(configuration, metadata)
+    try check(plan)
   }
 
   private static func live(_ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) -> [Int]? {
@@ -48,8 +54,44 @@ struct PackedWeights {
     return live
   }
 
+  /// How the matrices that are not ternary are stored: each is named, in the order of the plan.
+  private static func weightStorage(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: WeightStorage] {
+    let matrices = plan.filter { if case .matrix = $0.kind { true } else { false } }
+    guard !matrices.isEmpty else { return [:] }
+    let names = try metadata.strings(PackedFormat.Key.matrixName)
+    let words = try metadata.strings(PackedFormat.Key.matrixStorage)
+    for (key, count) in [(PackedFormat.Key.matrixName, names.count), (PackedFormat.Key.matrixStorage, words.count)] where count != matrices.count {
+      throw SternaError(.badFile, "does not have one element a matrix", at: "key \(key)", expected: "\(matrices.count)", found: "\(count)")
+    }
+    var storage: [String: WeightStorage] = [:]
+    for (i, planned) in matrices.enumerated() {
+      guard names[i] == planned.name else {
+        throw SternaError(
+          .badFile, "is not what this model must have", at: "key \(PackedFormat.Key.matrixName)[\(i)]", expected: planned.name, found: names[i])
+      }
+      storage[planned.name] = try word(words[i], "key \(PackedFormat.Key.matrixStorage)[\(i)]")
+    }
+    return storage
+  }
+
+  private static func word(_ word: String, _ place: String) throws(SternaError) -> WeightStorage {
+    guard let storage = WeightStorage(rawValue: word) else {
+      throw SternaError(
+        .unsupported, "this way to store weights is not supported", at: place, expected: WeightStorage.allCases.map(\.rawValue).joined(separator: ", "), found: word)
+    }
+    return storage
+  }
+
+  private static func record(_ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) -> ExpertRecord? {
+    guard let experts = configuration.experts else { return nil }
+    let key = PackedFormat.Key.expertStorage
+    return ExpertRecord(try word(metadata.string(key), "key \(key)"), hiddenSize: configuration.hiddenSize, expertSize: experts.size)
+  }
+
   /// The table of ternary matrices must be exactly the plan's.
-  private static func matrices(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: Matrix] {
+  private static func ternary(_ plan: [PlannedTensor], _ metadata: MetadataReader) throws(SternaError) -> [String: Ternary] {
+    let matrices = plan.filter { if case .ternary = $0.kind { true } else { false } }
+    guard !matrices.isEmpty else { return [:] }
     let names = try metadata.strings(PackedFormat.Key.ternaryName)
     let layouts = try metadata.strings(PackedFormat.Key.ternaryLayout)
     let rowCounts = try metadata.ints(PackedFormat.Key.ternaryRows)
@@ -57,7 +99,6 @@ struct PackedWeights {
     let scales = try metadata.floats(PackedFormat.Key.ternaryScale)
     // Files without this key have one scale a matrix.
     let kinds = metadata.has(PackedFormat.Key.ternaryScaleKind) ? try metadata.strings(PackedFormat.Key.ternaryScaleKind) : nil
-    let matrices = plan.filter { if case .ternary = $0.kind { true } else { false } }
     for (key, count) in [
       (PackedFormat.Key.ternaryName, names.count), (PackedFormat.Key.ternaryLayout, layouts.count), (PackedFormat.Key.ternaryRows, rowCounts.count),
       (PackedFormat.Key.ternaryColumns, columnCounts.count), (PackedFormat.Key.ternaryScale, scales.count),
@@ -65,7 +106,7 @@ struct PackedWeights {
     ] where count != matrices.count {
       throw SternaError(.badFile, "does not have one element a ternary matrix", at: "key \(key)", expected: "\(matrices.count)", found: "\(count)")
     }
-    var byName: [String: Matrix] = [:]
+    var byName: [String: Ternary] = [:]
     for (i, planned) in matrices.enumerated() {
       func wrong(_ key: String, _ expected: String, _ found: String, _ code: SternaError.Code = .badFile) -> SternaError {
         SternaError(code, "is not what this model must have", at: "key \(key)[\(i)], of tensor \(planned.name)", expected: expected, found: found)
@@ -84,19 +125,19 @@ struct PackedWeights {
       guard rowCounts[i] == rows else { throw wrong(PackedFormat.Key.ternaryRows, "\(rows)", "\(rowCounts[i])") }
       guard columnCounts[i] == columns else { throw wrong(PackedFormat.Key.ternaryColumns, "\(columns)", "\(columnCounts[i])") }
       guard scales[i].isFinite, scales[i] > 0 else { throw wrong(PackedFormat.Key.ternaryScale, "a positive number", "\(scales[i])") }
-      byName[planned.name] = Matrix(storage: MatrixStorage(layout: layout, scaleKind: kind), scale: scales[i])
+      byName[planned.name] = Ternary(storage: MatrixStorage(layout: layout, scaleKind: kind), scale: scales[i])
     }
     return byName
   }
 
   /// Every planned tensor is there in its form; whatever else there is, is a section.
-  private static func check(
-    _ gguf: GGUFFile, _ plan: [PlannedTensor], _ matrices: [String: Matrix], _ storage: EmbeddingTable.Storage
-  ) throws(SternaError) {
+  private func check(_ plan: [PlannedTensor]) throws(SternaError) {
     var planned: Set<String> = []
     for tensor in plan {
-      let matrix = matrices[tensor.name]?.storage ?? MatrixStorage(layout: .fast, scaleKind: .tensor)
-      for stored in PackedFormat.stored(tensor, matrix, table: storage) {
+      var forms = PackedFormat.Forms(table: tableStorage, record: record)
+      if let storage = ternary[tensor.name]?.storage { forms.ternary = storage }
+      if let storage = weightStorage[tensor.name] { forms.weights = storage }
+      for stored in PackedFormat.stored(tensor, forms) {
         guard let found = gguf.tensor(stored.name) else { throw SternaError(.badFile, "is missing", at: "tensor \(stored.name)") }
         guard found.type == stored.type, found.shape == stored.shape else {
           throw SternaError(
@@ -120,17 +161,47 @@ struct PackedWeights {
       blocks.append(
         BlockWeights(
           attentionNorm: try vector(.block(i, .attentionNorm)),
-          query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value),
-          queryNorm: configuration.hasHeadNorms ? try vector(.block(i, .queryNorm)) : nil,
-          keyNorm: configuration.hasHeadNorms ? try vector(.block(i, .keyNorm)) : nil,
-          output: try matrix(i, .output),
+          attention: configuration.latent == nil ? .grouped(try grouped(i)) : .latent(try latent(i)),
           attentionSubNorm: configuration.hasSubNorms ? try vector(.block(i, .attentionSubNorm)) : nil,
+          attentionOutput: try matrix(i, .output),
           feedForwardNorm: try vector(.block(i, .feedForwardNorm)),
-          gate: try matrix(i, .gate), up: try matrix(i, .up), down: try matrix(i, .down),
-          feedForwardSubNorm: configuration.hasSubNorms ? try vector(.block(i, .feedForwardSubNorm)) : nil))
+          feedForward: configuration.isRouted(i) ? .routed(try routed(i)) : .dense(try neurons(i, .gate, .up, .down))))
     }
     return ModelWeights(
       embedding: try table(.embedding), blocks: blocks, finalNorm: try vector(.finalNorm), head: configuration.tiedHead ? nil : try table(.head))
+  }
+
+  private func grouped(_ i: Int) throws(SternaError) -> GroupedAttentionWeights {
+    GroupedAttentionWeights(
+      query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value),
+      biases: configuration.hasProjectionBias
+        ? (try vector(.block(i, .bias(.query))), try vector(.block(i, .bias(.key))), try vector(.block(i, .bias(.value)))) : nil,
+      queryNorm: configuration.hasHeadNorms ? try vector(.block(i, .queryNorm)) : nil,
+      keyNorm: configuration.hasHeadNorms ? try vector(.block(i, .keyNorm)) : nil)
+  }
+
+  private func latent(_ i: Int) throws(SternaError) -> LatentAttentionWeights {
+    let hasQueryLatent = (configuration.latent?.queryRank ?? 0) > 0
+    return LatentAttentionWeights(
+      queryDown: hasQueryLatent ? try matrix(i, .queryDown) : nil, queryNorm: hasQueryLatent ? try vector(.block(i, .queryLatentNorm)) : nil,
+      query: try matrix(i, hasQueryLatent ? .queryUp : .query), latent: try matrix(i, .latent), latentNorm: try vector(.block(i, .latentNorm)),
+      keyUp: try weightMatrix(i, .keyUp, heads: configuration.queryHeads), valueUp: try weightMatrix(i, .valueUp, heads: configuration.queryHeads))
+  }
+
+  private func neurons(_ i: Int, _ gate: Linear, _ up: Linear, _ down: Linear) throws(SternaError) -> FeedForwardWeights {
+    FeedForwardWeights(
+      gate: try matrix(i, gate), up: try matrix(i, up), subNorm: configuration.hasSubNorms ? try vector(.block(i, .feedForwardSubNorm)) : nil,
+      down: try matrix(i, down))
+  }
+
+  private func routed(_ i: Int) throws(SternaError) -> RoutedWeights {
+    guard let experts = configuration.experts, let record else { throw SternaError(.badFile, "has no experts", at: "block \(i)") }
+    let (base, tensor) = try base(.block(i, .experts))
+    return RoutedWeights(
+      router: try vector(.block(i, .router)), bias: experts.router.hasBias ? try vector(.block(i, .routerBias)) : nil,
+      shared: experts.sharedSize > 0 ? try neurons(i, .sharedGate, .sharedUp, .sharedDown) : nil,
+      sharedGating: experts.gatesShared ? try vector(.block(i, .sharedGating)) : nil,
+      experts: ExpertRecords(record: record, count: experts.router.experts, base: base, fileOffset: tensor.offset))
   }
 
   /// The beginning of a tensor's data. Its size was checked above.
@@ -143,23 +214,32 @@ struct PackedWeights {
 
   private func vector(_ part: ModelPart) throws(SternaError) -> FloatVector {
     let (base, tensor) = try base(part)
-    return FloatVector(pointer: base.assumingMemoryBound(to: Float.self), count: tensor.shape[0])
+    return FloatVector(pointer: base.assumingMemoryBound(to: Float.self), count: tensor.shape.reduce(1, *))
   }
 
   private func table(_ part: ModelPart) throws(SternaError) -> EmbeddingTable {
     EmbeddingTable(storage: tableStorage, rows: configuration.vocabularySize, columns: configuration.hiddenSize, base: try base(part).0, fileOffset: try base(part).1.offset)
   }
 
-  private func matrix(_ block: Int, _ linear: Linear) throws(SternaError) -> TernaryMatrix {
+  private func matrix(_ block: Int, _ linear: Linear) throws(SternaError) -> Matrix {
+    guard configuration.isTernary else { return .weights(try weightMatrix(block, linear, heads: 1)) }
     let part = ModelPart.block(block, .linear(linear))
     let (rows, columns) = linear.shape(configuration, live: live?[block])
-    guard let matrix = matrices[part.ggufName] else { throw SternaError(.badFile, "is missing", at: "tensor \(part.ggufName)") }
-    return TernaryMatrix(
-      layout: matrix.storage.layout, rows: rows, columns: columns, codes: try base(part).0.assumingMemoryBound(to: UInt8.self), scale: try scale(part, matrix),
-      inputNorm: configuration.linearNormEpsilon == nil ? nil : try vector(.block(block, .inputNorm(linear))))
+    guard let matrix = ternary[part.ggufName] else { throw SternaError(.badFile, "is missing", at: "tensor \(part.ggufName)") }
+    return .ternary(
+      TernaryMatrix(
+        layout: matrix.storage.layout, rows: rows, columns: columns, codes: try base(part).0.assumingMemoryBound(to: UInt8.self), scale: try scale(part, matrix),
+        inputNorm: configuration.linearNormEpsilon == nil ? nil : try vector(.block(block, .inputNorm(linear)))))
   }
 
-  private func scale(_ part: ModelPart, _ matrix: Matrix) throws(SternaError) -> TernaryMatrix.Scale {
+  private func weightMatrix(_ block: Int, _ linear: Linear, heads: Int) throws(SternaError) -> WeightMatrix {
+    let part = ModelPart.block(block, .linear(linear))
+    let (rows, columns) = linear.shape(configuration)
+    guard let storage = weightStorage[part.ggufName] else { throw SternaError(.badFile, "is missing", at: "tensor \(part.ggufName)") }
+    return WeightMatrix(storage: storage, rows: rows, columns: columns, heads: heads, base: try base(part).0)
+  }
+
+  private func scale(_ part: ModelPart, _ matrix: Ternary) throws(SternaError) -> TernaryMatrix.Scale {
     if matrix.storage.scaleKind == .tensor { return .tensor(matrix.scale) }
     let name = PackedFormat.scaleName(part.ggufName)
     guard let tensor = gguf.tensor(name), let base = gguf.bytes(of: tensor).baseAddress else { throw SternaError(.badFile, "is missing", at: "tensor \(name)") }

@@ -10,16 +10,23 @@ public struct PackOptions: Sendable {
   public var layout: TernaryMatrix.Layout?
   /// The layout that this machine runs a large body faster in, told the bytes of the body in the fast one; nil: `small`.
   public var layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)?
+  /// How the matrices of a model that is not ternary are stored, but its experts. Nil: in 8 bits.
+  public var trunk: WeightStorage?
+  /// How its experts are stored. Nil: in 4 bits.
+  public var experts: WeightStorage?
   /// For people; nil takes the source's name.
   public var name: String?
 
   public init(
     embedding: EmbeddingTable.Storage? = nil, layout: TernaryMatrix.Layout? = nil,
-    layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)? = nil, name: String? = nil
+    layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)? = nil, trunk: WeightStorage? = nil,
+    experts: WeightStorage? = nil, name: String? = nil
   ) {
     self.embedding = embedding
     self.layout = layout
     self.layoutOfBox = layoutOfBox
+    self.trunk = trunk
+    self.experts = experts
     self.name = name
   }
 }
@@ -68,6 +75,11 @@ public enum Packer {
         let loss = try writeTable(source, planned, rows, columns, as: plan.table, writer)
         if planned.part == .embedding { report.embeddingLoss = loss } else { report.headLoss = loss }
       case .ternary(let rows, let columns): scales.append(try writeTernary(plan, planned, rows, columns, writer))
+      case .router(let rows, let columns): try writeMatrix(source, planned, .f32, rows, columns, heads: 1, writer)
+      case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.trunk, rows, columns, heads: heads, writer)
+      case .experts(let count):
+        guard case .block(let block, _) = planned.part, let record = plan.record else { continue }
+        try writeExperts(source, block: block, count: count, record, writer, progress: progress ?? { _ in })
       }
     }
     try writer.finish(replacing: [
@@ -125,12 +137,24 @@ public enum Packer {
     if scaleKinds.contains(where: { $0 != ScaleKind.tensor.rawValue }) {
       keys.append((PackedFormat.Key.ternaryScaleKind, .array(.string(scaleKinds))))
     }
+    if !names.isEmpty {
+      keys += [
+        (PackedFormat.Key.ternaryName, .array(.string(names))),
+        (PackedFormat.Key.ternaryLayout, .array(.string(layouts))),
+        (PackedFormat.Key.ternaryRows, .array(.uint32(rowCounts))),
+        (PackedFormat.Key.ternaryColumns, .array(.uint32(columnCounts))),
+        (PackedFormat.Key.ternaryScale, .array(.float32(names.map { _ in 0 }))),
+      ]
+    }
+    let matrices = plan.stored.filter { if case .matrix = $0.kind { true } else { false } }.map(\.name)
+    if !matrices.isEmpty {
+      keys += [
+        (PackedFormat.Key.matrixName, .array(.string(matrices))),
+        (PackedFormat.Key.matrixStorage, .array(.string(matrices.map { _ in plan.trunk.rawValue }))),
+      ]
+    }
+    if let record = plan.record { keys.append((PackedFormat.Key.expertStorage, .string(record.storage.rawValue))) }
     keys += [
-      (PackedFormat.Key.ternaryName, .array(.string(names))),
-      (PackedFormat.Key.ternaryLayout, .array(.string(layouts))),
-      (PackedFormat.Key.ternaryRows, .array(.uint32(rowCounts))),
-      (PackedFormat.Key.ternaryColumns, .array(.uint32(columnCounts))),
-      (PackedFormat.Key.ternaryScale, .array(.float32(names.map { _ in 0 }))),
       (PackedFormat.Key.checksums, .array(.string([String](repeating: String(repeating: "0", count: 64), count: tensorCount)))),
     ]
     var seen: Set<String> = []

@@ -70,7 +70,7 @@ struct RowEncoder {
   }
 
   /// Q8_0 as ggml does it: d = absmax / 127, q = value * (1 / d) rounded half away from zero, d kept in half precision.
-  private static func q8(_ values: UnsafePointer<Float>, _ out: UnsafeMutableRawPointer) -> Bool {
+  static func q8(_ values: UnsafePointer<Float>, _ out: UnsafeMutableRawPointer) -> Bool {
     var largest: Float = 0
     for i in 0..<32 { largest = max(largest, abs(values[i])) }
     let d = largest / 127

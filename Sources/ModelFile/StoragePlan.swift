@@ -7,6 +7,10 @@ struct StoragePlan {
   let table: EmbeddingTable.Storage
   let live: LiveNeurons
   let layout: TernaryMatrix.Layout
+  /// Of matrices that are not ternary.
+  let trunk: WeightStorage
+  /// Of experts; nil where there are none.
+  let record: ExpertRecord?
   /// Of the source: all rows and columns.
   private let matrices: [ModelPart: TernaryRows]
   private let configuration: ModelConfiguration
@@ -28,6 +32,8 @@ struct StoragePlan {
     self.configuration = configuration
     layout = options.layout ?? Self.layout(fastBytes: weights / 4, options)
     table = options.embedding ?? Self.table(configuration)
+    trunk = options.trunk ?? .q8_0
+    record = configuration.experts.map { ExpertRecord(options.experts ?? .q4_0, hiddenSize: configuration.hiddenSize, expertSize: $0.size) }
     live = try LiveNeurons(configuration, matrices, progress: progress)
     stored = configuration.plan(live: live.counts)
   }
@@ -45,10 +51,11 @@ struct StoragePlan {
     return configuration.hiddenSize % EmbeddingTable.Storage.q8.blockValues == 0 ? .q8 : .f16
   }
 
+  /// How a ternary matrix is stored.
   func storage(_ part: ModelPart) -> MatrixStorage { MatrixStorage(layout: layout, scaleKind: matrices[part]?.scaleKind ?? .tensor) }
 
   /// All tensors of the file but sections.
-  var tensors: [PackedFormat.Stored] { stored.flatMap { PackedFormat.stored($0, storage($0.part), table: table) } }
+  var tensors: [PackedFormat.Stored] { stored.flatMap { PackedFormat.stored($0, .init(ternary: storage($0.part), weights: trunk, table: table, record: record)) } }
 
   /// The rows and columns of a matrix that are stored.
   func matrix(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {

@@ -74,7 +74,7 @@ struct BenchModel: ParsableCommand {
     if output.json {
       var object: JSON.Object = [
         "model": .string(packed.configuration.name), "kernel": .string(model.kernelName), "threads": .number(self.model.threadCount),
-        "layout": .string(packed.weights.blocks.first?.query.layout.rawValue ?? ""), "embedding": .string(packed.weights.embedding.storage.rawValue),
+        "layout": .string(packed.weights.ternaryLayout?.rawValue ?? ""), "embedding": .string(packed.weights.embedding.storage.rawValue),
         "kv": .string(model.options.kv.rawValue), "prefill_tokens": .number(prefill), "prefill_tokens_per_s": .number(prefillRate),
         "decode_tokens": .number(decode), "decode_tokens_per_s": .number(decodeRate), "head": .string(head),
         "model_bytes": .number(packed.fileBytes), "peak_rss_bytes": .number(peak), "planned_bytes": .number(model.memory.total),

@@ -87,7 +87,7 @@ struct BenchJobs: ParsableCommand {
       printLine(
         JSON.object([
           "model": .string(packed.configuration.name), "kernel": .string(engine.network.kernelName), "threads": .number(running.threadCount),
-          "kv": .string(engine.network.options.kv.rawValue), "kv_budget_mb": .number(kvBudget), "layout": .string(packed.weights.blocks.first?.query.layout.rawValue ?? ""),
+          "kv": .string(engine.network.options.kv.rawValue), "kv_budget_mb": .number(kvBudget), "layout": .string(packed.weights.ternaryLayout?.rawValue ?? ""),
           "prompt_tokens": .number(Work.promptTokens), "new_tokens": ["classification": .number(Work.classificationTokens), "extraction": .number(Work.extractionTokens)],
           "task_prompts_from_disk": .number(found),
           "jobs": .array(

@@ -23,17 +23,14 @@ struct Inspect: ParsableCommand {
     if verify { try packed.verify() }
     let tokenizer = try Tokenizer(packed)
     let c = packed.configuration
-    let ternary = packed.weights.blocks.reduce(0) { sum, block in
-      sum + [block.query, block.key, block.value, block.output, block.gate, block.up, block.down].reduce(0) { $0 + $1.rows * $1.columns }
-    }
     let rows: [(key: String, value: JSON)] = [
       ("name", .string(c.name)), ("architecture", .string(c.architecture)), ("fingerprint", .string(packed.fingerprint)),
-      ("file_bytes", .number(packed.fileBytes)), ("ternary_weights", .number(ternary)), ("blocks", .number(c.blockCount)),
+      ("file_bytes", .number(packed.fileBytes)), ("ternary_weights", .number(packed.weights.ternaryCount)), ("blocks", .number(c.blockCount)),
       ("hidden_size", .number(c.hiddenSize)), ("feed_forward_size", .number(c.feedForwardSize)), ("query_heads", .number(c.queryHeads)),
       ("kv_heads", .number(c.kvHeads)), ("head_size", .number(c.headSize)), ("context_length", .number(c.contextLength)),
       ("vocabulary_size", .number(c.vocabularySize)), ("tokenizer_tokens", .number(tokenizer.count)), ("activation", .string(c.activation.rawValue)),
       ("sub_norms", .bool(c.hasSubNorms)), ("tied_head", .bool(c.tiedHead)), ("embedding", .string(packed.weights.embedding.storage.rawValue)),
-      ("layout", .string(packed.weights.blocks.first?.query.layout.rawValue ?? "")), ("tensors", .number(packed.gguf.tensors.count)),
+      ("layout", .string(packed.weights.ternaryLayout?.rawValue ?? "")), ("tensors", .number(packed.gguf.tensors.count)),
     ]
     if output.json {
       var object = JSON.Object()

@@ -8,6 +8,7 @@ import Tokenizer
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
 extension I2SLayout: ExpressibleByArgument {}
+extension WeightStorage: ExpressibleByArgument {}
 extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
 /// `--layout`: small, fast, or whichever suits the model and the machine.
@@ -38,7 +39,15 @@ struct StorageArguments: ParsableArguments {
   @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits), or auto: for a large model, measured on this machine.")
   var layout: LayoutChoice = .auto
 
-  var options: PackOptions { PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout) }
+  @Option(help: "How matrices of a model with experts are stored, but the experts: q8_0, q4_0, mxfp4, iq4_nl or f32. (default: q8_0)")
+  var trunk: WeightStorage?
+
+  @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl or f32. (default: q4_0)")
+  var experts: WeightStorage?
+
+  var options: PackOptions {
+    PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: trunk, experts: experts)
+  }
 }
 
 /// How a hub folder or another engine's GGUF is packed; ignored for a file that is packed already.

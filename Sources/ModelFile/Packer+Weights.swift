@@ -1,0 +1,56 @@
+import Basics
+
+extension Packer {
+  /// A matrix that is not ternary, or a router.
+  static func writeMatrix(
+    _ source: some WeightSource, _ planned: PlannedTensor, _ storage: WeightStorage, _ rows: Int, _ columns: Int, heads: Int, _ writer: GGUFWriter
+  ) throws(SternaError) {
+    let encoder = WeightEncoder(storage, columns: columns, chunkValues: chunkValues)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: storage.bytes(rows: encoder.rows, columns: columns), alignment: 64)
+    defer { bytes.deallocate() }
+    let perHead = rows / heads
+    for head in 0..<heads {
+      for first in stride(from: head * perHead, to: (head + 1) * perHead, by: encoder.rows) {
+        let range = first..<min(first + encoder.rows, (head + 1) * perHead)
+        guard let out = bytes.baseAddress else { return }
+        try source.floats(planned, rows: range, into: encoder.floats(range.count))
+        try encoder.encode(range.count, into: out, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+        try writer.write(UnsafeRawBufferPointer(start: out, count: storage.bytes(rows: range.count, columns: columns)))
+      }
+    }
+  }
+
+  /// The records of a block's experts.
+  static func writeExperts(
+    _ source: some WeightSource, block: Int, count: Int, _ record: ExpertRecord, _ writer: GGUFWriter, progress: (String) -> Void
+  ) throws(SternaError) {
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: record.bytes, alignment: 4096)
+    defer { bytes.deallocate() }
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    guard let start = bytes.baseAddress else { return }
+    let wide = WeightEncoder(record.storage, columns: record.hiddenSize, chunkValues: chunkValues)
+    let narrow = WeightEncoder(record.storage, columns: record.expertSize, chunkValues: chunkValues)
+    for expert in 0..<count {
+      progress("expert \(expert + 1) of \(count) of block \(block + 1)")
+      let gate = source.configuration.expert(block, expert, .gate)
+      let up = source.configuration.expert(block, expert, .up)
+      let down = source.configuration.expert(block, expert, .down)
+      try write(source, gate, wide, to: start + record.gateOffset)
+      try write(source, up, wide, to: start + record.upOffset)
+      try write(source, down, narrow, to: start + record.downOffset)
+      try writer.write(UnsafeRawBufferPointer(bytes))
+    }
+  }
+
+  private static func write(
+    _ source: some WeightSource, _ planned: PlannedTensor, _ encoder: borrowing WeightEncoder, to start: UnsafeMutableRawPointer
+  ) throws(SternaError) {
+    guard case .matrix(let rows, let columns, _) = planned.kind else { return }
+    for first in stride(from: 0, to: rows, by: encoder.rows) {
+      let range = first..<min(first + encoder.rows, rows)
+      try source.floats(planned, rows: range, into: encoder.floats(range.count))
+      try encoder.encode(
+        range.count, into: start + encoder.storage.bytes(rows: first, columns: columns), at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+    }
+  }
+}
