@@ -176,6 +176,14 @@ struct MetadataReader {
   func string(_ key: String) throws(SternaError) -> String { try read(key, "a string") { $0.string } }
   func bool(_ key: String) throws(SternaError) -> Bool { try read(key, "a bool") { $0.bool } }
   func int(_ key: String) throws(SternaError) -> Int { try read(key, "an integer") { $0.int } }
+  func int(_ key: String, in range: ClosedRange<Int>, otherwise: Int? = nil) throws(SternaError) -> Int {
+    if let otherwise, !has(key) { return otherwise }
+    let value = try int(key)
+    guard range.contains(value) else {
+      throw SternaError(.badField, "is out of range", at: "key \(key)", expected: "\(range.lowerBound) to \(range.upperBound)", found: "\(value)")
+    }
+    return value
+  }
   func float(_ key: String) throws(SternaError) -> Float { try read(key, "a float32") { $0.float } }
   func strings(_ key: String) throws(SternaError) -> [String] { try read(key, "an array of strings") { $0.strings } }
   func bools(_ key: String) throws(SternaError) -> [Bool] {

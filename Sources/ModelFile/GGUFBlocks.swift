@@ -2,7 +2,7 @@
 /// there, so that the result is that of the reference implementations to the last bit. Blocks are little-endian and have no alignment.
 package enum GGUFBlocks {
   /// The types that `floats` reads.
-  package static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q4_K, .q4_0, .iq4_nl]
+  package static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q5_K, .q4_K, .q4_0, .iq4_nl, .mxfp4]
 
   /// The values of some blocks. Requires: a type of `types`; `from` holds `count` blocks; `out` has room for their values.
   package static func floats(_ type: GGUFTensorType, from: UnsafeRawPointer, blocks count: Int, into out: UnsafeMutablePointer<Float>) {
@@ -13,6 +13,8 @@ package enum GGUFBlocks {
     case .bf16: for i in 0..<count { out[i] = Float(bitPattern: UInt32(UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))) << 16) }
     case .q8_0: for i in 0..<count { q8_0(from + i * bytes, out + i * values) }
     case .q6_K: for i in 0..<count { q6_K(from + i * bytes, out + i * values) }
+    case .q5_K: for i in 0..<count { q5_K(from + i * bytes, out + i * values) }
+    case .mxfp4: for i in 0..<count { mxfp4(from + i * bytes, out + i * values) }
     case .q4_K: for i in 0..<count { q4_K(from + i * bytes, out + i * values) }
     case .q4_0: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float($0) - 8 } }
     case .iq4_nl: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float(iq4Values[$0]) } }
@@ -58,22 +60,49 @@ package enum GGUFBlocks {
   /// 256 values: half d and half m, 12 bytes with 8 scales and 8 minima of 6 bits, 128 bytes of codes; value = d * scale * code - m * minimum,
   /// one of each for 32 values. Byte 32j + l holds values 64j + l and 64j + 32 + l.
   private static func q4_K(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
-    let (d, m) = (half(p), half(p + 2))
     for part in 0..<8 {
-      let scale: Int
-      let minimum: Int
-      if part < 4 {
-        scale = byte(p, 4 + part) & 63
-        minimum = byte(p, 8 + part) & 63
-      } else {
-        scale = byte(p, 8 + part) & 15 | (byte(p, part) >> 6) << 4
-        minimum = byte(p, 8 + part) >> 4 | (byte(p, 4 + part) >> 6) << 4
-      }
-      let (factor, offset) = (d * Float(scale), m * Float(minimum))
+      let (factor, offset) = scaleAndMinimum(p, part)
       for l in 0..<32 {
         let code = byte(p, 16 + part / 2 * 32 + l) >> (part % 2 * 4) & 15
         out[part * 32 + l] = factor * Float(code) - offset
       }
+    }
+  }
+
+  /// As Q4_K, with 32 bytes of fifth bits between scales and codes: bit j of byte l is that of value 32j + l.
+  private static func q5_K(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
+    for part in 0..<8 {
+      let (factor, offset) = scaleAndMinimum(p, part)
+      for l in 0..<32 {
+        let code = byte(p, 48 + part / 2 * 32 + l) >> (part % 2 * 4) & 15 | (byte(p, 16 + l) >> part & 1) << 4
+        out[part * 32 + l] = factor * Float(code) - offset
+      }
+    }
+  }
+
+  /// The factor and the offset of 32 values of Q4_K and Q5_K.
+  private static func scaleAndMinimum(_ p: UnsafeRawPointer, _ part: Int) -> (factor: Float, offset: Float) {
+    let scale: Int
+    let minimum: Int
+    if part < 4 {
+      scale = byte(p, 4 + part) & 63
+      minimum = byte(p, 8 + part) & 63
+    } else {
+      scale = byte(p, 8 + part) & 15 | (byte(p, part) >> 6) << 4
+      minimum = byte(p, 8 + part) >> 4 | (byte(p, 4 + part) >> 6) << 4
+    }
+    return (half(p) * Float(scale), half(p + 2) * Float(minimum))
+  }
+
+  private static let fp4Values: [Float] = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]
+
+  /// 32 values: a power of two 2^(e - 127), 16 bytes with 4-bit floats as `nibbles` has them.
+  private static func mxfp4(_ p: UnsafeRawPointer, _ out: UnsafeMutablePointer<Float>) {
+    let exponent = byte(p, 0)
+    let scale = exponent == 255 ? Float.nan : Float(sign: .plus, exponent: exponent - 127, significand: 1)
+    for i in 0..<16 {
+      out[i] = scale * fp4Values[byte(p, 1 + i) & 15]
+      out[16 + i] = scale * fp4Values[byte(p, 1 + i) >> 4]
     }
   }
 }

@@ -20,6 +20,10 @@ struct GGUFConfiguration {
     ("llama", Family(architecture: "llama", interleaves: true, activation: .silu)),
     ("falcon3", Family(architecture: "llama", interleaves: true, activation: .silu)),
     ("qwen3", Family(architecture: "qwen3", interleaves: false, activation: .silu)),
+    ("qwen2moe", Family(architecture: "qwen2moe", interleaves: false, activation: .silu)),
+    ("qwen3moe", Family(architecture: "qwen3moe", interleaves: false, activation: .silu)),
+    ("glm4moe", Family(architecture: "glm4moe", interleaves: false, activation: .silu)),
+    ("deepseek2", Family(architecture: "deepseek2", interleaves: true, activation: .silu)),
   ]
 
   /// Shapes of published models called `bitnet`: [hidden, feed-forward, blocks, query heads].
@@ -37,11 +41,12 @@ struct GGUFConfiguration {
 
   /// - Parameters:
   ///   - tiedHead: nobody but the tensors says it.
+  ///   - hasHeadNorms, hasProjectionBias: whether there are such tensors, for families of which some models have them.
   ///   - frequencyFactors: of `rope_freqs.weight`, where the file has it.
   ///   - activation: for files that do not say.
   /// - Throws: errors whose place is the key.
   init(
-    _ metadata: MetadataReader, name: String, tiedHead: Bool, frequencyFactors: [Float]?, activation given: ModelConfiguration.Activation?
+    _ metadata: MetadataReader, name: String, tiedHead: Bool, hasHeadNorms: Bool, hasProjectionBias: Bool, frequencyFactors: [Float]?, activation given: ModelConfiguration.Activation?
   ) throws(SternaError) {
     let a = try metadata.string("general.architecture")
     guard let family = Self.families.first(where: { $0.name == a })?.family else {
@@ -50,38 +55,46 @@ struct GGUFConfiguration {
         found: a)
     }
     interleaves = family.interleaves
-    for key in ["\(a).expert_count", "\(a).attention.sliding_window"] where metadata.has(key) {
+    for key in ["\(a).attention.sliding_window"] where metadata.has(key) {
       let count = try metadata.int(key)
       guard count == 0 else { throw SternaError(.unsupported, "models with this are not supported", at: "key \(key)", expected: "0, or no such key", found: "\(count)") }
     }
     func int(_ key: String, _ range: ClosedRange<Int>, otherwise: Int? = nil) throws(SternaError) -> Int {
-      if let otherwise, !metadata.has("\(a).\(key)") { return otherwise }
-      let value = try metadata.int("\(a).\(key)")
-      guard range.contains(value) else {
-        throw SternaError(.badField, "is out of range", at: "key \(a).\(key)", expected: "\(range.lowerBound) to \(range.upperBound)", found: "\(value)")
-      }
-      return value
+      try metadata.int("\(a).\(key)", in: range, otherwise: otherwise)
     }
     typealias Limits = ModelConfiguration.Limits
     let hiddenSize = try int("embedding_length", Limits.hidden)
     let queryHeads = try int("attention.head_count", Limits.heads)
-    let headSize = try Self.headSize(metadata, a, hiddenSize: hiddenSize, queryHeads: queryHeads)
+    let latent = try ModelConfiguration.LatentAttention.read(metadata, a)
+    let headSize = if let latent { latent.headSize } else { try Self.headSize(metadata, a, hiddenSize: hiddenSize, queryHeads: queryHeads) }
+    // Blocks that predict several tokens are counted, and not run.
+    let blockCount = try int("block_count", Limits.blocks) - (try int("nextn_predict_layers", 0...Limits.blocks.upperBound, otherwise: 0))
+    let feedForwardSize = try int("feed_forward_length", Limits.feedForward)
+    let experts = try ModelConfiguration.Experts(metadata, a, blockCount: max(0, blockCount), feedForwardSize: feedForwardSize)
+    // With experts, this name means Mixtral.
+    let architecture = experts != nil && family.architecture == "llama" ? "mixtral" : family.architecture
+    guard (experts == nil) == ["bitnet", "llama", "qwen3"].contains(architecture) else {
+      throw SternaError(.unsupported, "this architecture goes with experts, or without", at: "key \(a).expert_count", found: experts == nil ? "none" : "some")
+    }
     let contextLength = try int("context_length", Limits.context)
     let theta = metadata.has("\(a).rope.freq_base") ? try metadata.float("\(a).rope.freq_base") : 10_000
     let rope = try GGUFRope(metadata, architecture: a, theta: theta, headSize: headSize, contextLength: contextLength, factors: frequencyFactors)
+    let ropeSize = if let latent { latent.ropeSize } else { try int("rope.dimension_count", Limits.headSize, otherwise: headSize) }
 
     model = ModelConfiguration(
-      architecture: family.architecture, name: metadata.has("general.name") ? try metadata.string("general.name") : name,
+      architecture: architecture, name: metadata.has("general.name") ? try metadata.string("general.name") : name,
       // Older converters leave it to the vocabulary.
       vocabularySize: metadata.has("\(a).vocab_size")
         ? try int("vocab_size", Limits.vocabulary) : try metadata.strings("tokenizer.ggml.tokens").count,
-      hiddenSize: hiddenSize, blockCount: try int("block_count", Limits.blocks), queryHeads: queryHeads,
-      kvHeads: try int("attention.head_count_kv", Limits.heads, otherwise: queryHeads), headSize: headSize,
-      feedForwardSize: try int("feed_forward_length", Limits.feedForward), contextLength: contextLength,
+      hiddenSize: hiddenSize, blockCount: blockCount, queryHeads: queryHeads,
+      kvHeads: latent != nil ? 1 : try int("attention.head_count_kv", Limits.heads, otherwise: queryHeads), headSize: headSize,
+      feedForwardSize: feedForwardSize, contextLength: contextLength,
       normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
       activation: .silu,  // settled below
       ropeTheta: theta, ropeScaling: rope.scaling,
-      hasSubNorms: family.architecture == "bitnet", hasHeadNorms: family.architecture == "qwen3", tiedHead: tiedHead,
+      hasSubNorms: family.architecture == "bitnet", 
+      hasHeadNorms: architecture == "glm4moe" ? hasHeadNorms : architecture == "qwen3" || architecture == "qwen3moe",
+      hasProjectionBias: hasProjectionBias && (architecture == "glm4moe" || architecture == "qwen2moe"), ropeSize: ropeSize, scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts, tiedHead: tiedHead,
       beginOfText: try Self.beginOfText(metadata), endOfText: try Self.endOfText(metadata))
     try settleActivation(family, a, given)
     try model.validate()
@@ -100,6 +113,7 @@ struct GGUFConfiguration {
     }
     for key in ["\(a).attention.value_length", "\(a).rope.dimension_count"] where metadata.has(key) {
       let other = try metadata.int(key)
+      if key.hasSuffix("dimension_count"), a == "glm4moe" { continue }
       guard other == size else { throw SternaError(.unsupported, "differs from the length of a key", at: "key \(key)", expected: "\(size)", found: "\(other)") }
     }
     guard ModelConfiguration.Limits.headSize.contains(size) else {

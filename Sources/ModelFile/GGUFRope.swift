@@ -4,6 +4,8 @@ import Glibc
 /// Rotary embedding as GGUF metadata describes it.
 struct GGUFRope {
   var scaling: ModelConfiguration.RopeScaling = .none
+  /// What DeepSeek's models multiply attention scores by: with YaRN (1 + multiplier * ln(factor))².
+  private(set) var scoreFactor: Float = 1
 
   init(
     _ metadata: MetadataReader, architecture a: String, theta: Float, headSize: Int, contextLength: Int, factors: [Float]?
@@ -21,7 +23,12 @@ struct GGUFRope {
     case "yarn":
       guard factors == nil else { throw SternaError(.unsupported, "comes on top of YaRN", at: "tensor rope_freqs.weight") }
       guard factor >= 1 else { throw SternaError(.badField, "is out of range", at: "key \(key).factor", expected: "1 or more", found: "\(factor)") }
-      for (name, value) in [("yarn_ext_factor", Float(1)), ("yarn_log_multiplier", 0)] where metadata.has("\(key).\(name)") {
+      let isDeepSeek = a == "deepseek2"
+      if isDeepSeek, metadata.has("\(key).yarn_log_multiplier") {
+        let root = 1 + Double(try metadata.float("\(key).yarn_log_multiplier")) * log(Double(factor))
+        scoreFactor = Float(root * root)
+      }
+      for (name, value) in [("yarn_ext_factor", Float(1)), ("yarn_log_multiplier", 0)] where !(isDeepSeek && name == "yarn_log_multiplier") && metadata.has("\(key).\(name)") {
         let found = try metadata.float("\(key).\(name)")
         guard found == value else { throw SternaError(.unsupported, "is not supported", at: "key \(key).\(name)", expected: "\(value)", found: "\(found)") }
       }
@@ -31,7 +38,8 @@ struct GGUFRope {
         factor: factor, originalContext: context ?? contextLength,
         betaFast: metadata.has("\(key).yarn_beta_fast") ? try metadata.float("\(key).yarn_beta_fast") : 32,
         betaSlow: metadata.has("\(key).yarn_beta_slow") ? try metadata.float("\(key).yarn_beta_slow") : 1,
-        attentionFactor: attention * Float(0.1 * log(Double(factor)) + 1), truncate: true)
+        // DeepSeek's factors on cosines and sines cancel each other.
+        attentionFactor: isDeepSeek ? 1 : attention * Float(0.1 * log(Double(factor)) + 1), truncate: true)
     default:
       throw SternaError(.unsupported, "this scaling of rotary embedding is not supported", at: "key \(key).type", expected: "none, linear by 1 or yarn", found: type)
     }

@@ -19,7 +19,7 @@ public struct GGUFSource: Sendable {
   /// What was concluded from little, for people.
   public let notes: [String]
   private let options: Options
-  private let interleaves: Bool
+  let interleaves: Bool
   private var scales: [ModelPart: TernaryRows.Scale] = [:]
 
   /// Reads the metadata, and all scales: where matrices are of a float type, all of them, to see whether they are ternary.
@@ -32,6 +32,7 @@ public struct GGUFSource: Sendable {
     do {
       let read = try GGUFConfiguration(
         MetadataReader(values: gguf.metadata), name: path.split(separator: "/").last.map(String.init) ?? path, tiedHead: Self.isTied(gguf),
+        hasHeadNorms: gguf.tensor("blk.0.attn_q_norm.weight") != nil, hasProjectionBias: gguf.tensor("blk.0.attn_q.bias") != nil,
         frequencyFactors: Self.frequencyFactors(gguf), activation: options.activation)
       interleaves = read.interleaves
       configuration = read.model
@@ -50,6 +51,7 @@ public struct GGUFSource: Sendable {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
       scales[planned.part] = try matrix(planned, rows, columns).scale()
     }
+    guard configuration.isTernary else { return }
     // BitNets, and what bitnet.cpp runs, were trained with int8 activations by token. Of the others nobody knows.
     configuration.settleActivationGroups(trainedByToken: configuration.architecture == "bitnet" || isI2S, scales.values)
     try checkLayout(plan)
@@ -79,24 +81,34 @@ public struct GGUFSource: Sendable {
     return values
   }
 
-  private func place(_ name: String) -> String { "\(gguf.file.path): tensor \(name)" }
+  func place(_ name: String) -> String { "\(gguf.file.path): tensor \(name)" }
+
+  /// What the file calls a planned tensor. One of an expert is a part of that name's tensor.
+  func sourceName(_ planned: PlannedTensor) -> String {
+    if configuration.architecture == "glm4moe", case .block(let block, .feedForwardNorm) = planned.part { return "blk.\(block).post_attention_norm.weight" }
+    return planned.name
+  }
 
   /// The tensor of the plan, of its shape and of one of some types.
   private func tensor(_ planned: PlannedTensor, of types: [GGUFTensorType]) throws(SternaError) -> GGUFFile.Tensor {
-    guard let tensor = gguf.tensor(planned.name) else { throw SternaError(.badFile, "this tensor is missing", at: place(planned.name)) }
     let shape =
       switch planned.kind {
-      case .vector(let count): [count]
+      case .vector(let count), .experts(let count): [count]
       case .ternary(let rows, let columns), .table(let rows, let columns), .router(let rows, let columns), .matrix(let rows, let columns, _): [columns, rows]
-      case .experts(let count): [count]
       }
+    return try tensor(sourceName(planned), shape, of: types)
+  }
+
+  /// A tensor of a name, a shape and one of some types.
+  func tensor(_ name: String, _ shape: [Int], of types: [GGUFTensorType]) throws(SternaError) -> GGUFFile.Tensor {
+    guard let tensor = gguf.tensor(name) else { throw SternaError(.badFile, "this tensor is missing", at: place(name)) }
     // A row may be written as a matrix of one row.
     guard tensor.shape == shape || tensor.shape == shape + [1] else {
-      throw SternaError(.badFile, "has another shape than the metadata says", at: place(planned.name), expected: "\(shape)", found: "\(tensor.shape)")
+      throw SternaError(.badFile, "has another shape than the metadata says", at: place(name), expected: "\(shape)", found: "\(tensor.shape)")
     }
     guard types.contains(tensor.type) else {
       throw SternaError(
-        .unsupported, "has values of a type that is not read here", at: place(planned.name), expected: types.map(\.label).joined(separator: ", "),
+        .unsupported, "has values of a type that is not read here", at: place(name), expected: types.map(\.label).joined(separator: ", "),
         found: tensor.type.label, remedy: "convert the model to one of these types, or pack the hub folder that it was made from")
     }
     return tensor
@@ -163,16 +175,20 @@ extension GGUFSource: WeightSource {
   package func check(_ plan: [PlannedTensor]) throws(SternaError) {
     var known: Set<String> = [Self.frequencyName, ModelPart.head.ggufName]
     for planned in plan {
-      known.insert(planned.name)
+      known.insert(sourceName(planned))
       switch planned.kind {
-      case .vector, .table, .router, .matrix, .experts: _ = try tensor(planned, of: GGUFBlocks.types)
+      case .vector, .table: _ = try tensor(planned, of: GGUFBlocks.types)
+      case .router, .matrix: known.insert(try sourceMatrix(planned).name)
+      case .experts:
+        guard case .block(let block, _) = planned.part else { continue }
+        for linear in [Linear.gate, .up, .down] { known.insert(try sourceMatrix(configuration.expert(block, 0, linear)).name) }
       case .ternary(let rows, let columns):
         _ = try matrix(planned, rows, columns)
         if let scale = scaleName(planned) { known.insert(scale) }
       }
     }
     // A bias that nobody adds, or a norm that nobody applies, would be nonsense without an error.
-    for tensor in gguf.tensors where !known.contains(tensor.name) {
+    for tensor in gguf.tensors where !known.contains(tensor.name) && !isLeftOut(tensor.name) {
       throw SternaError(
         .unsupported, "a model of this architecture has no such tensor", at: place(tensor.name), found: "\(tensor.type.label) \(tensor.shape)",
         remedy: "this is another kind of model than \(configuration.architecture), or was converted by a tool that Sterna does not know")
@@ -180,6 +196,12 @@ extension GGUFSource: WeightSource {
   }
 
   package func floats(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
+    switch planned.kind {
+    case .router, .matrix:
+      try sourceMatrix(planned).matrix.floats(rows, into: out)
+      return
+    default: break
+    }
     let tensor = try tensor(planned, of: GGUFBlocks.types)
     try GGUFTensorValues(gguf: gguf, tensor: tensor).floats(from: rows.isEmpty ? 0 : rows.lowerBound * (out.count / rows.count), into: out)
   }

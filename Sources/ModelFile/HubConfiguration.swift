@@ -138,8 +138,8 @@ struct HubConfiguration {
       throw SternaError(.unsupported, "is not supported", at: field["quant_method"].path, expected: "fp8, or no quantization_config", found: method)
     }
     let block = try field["weight_block_size"].array(count: 2...2)
-    for size in block where try size.int() != HubMatrix.blockSize {
-      throw SternaError(.unsupported, "only blocks of one size are supported", at: size.path, expected: "\(HubMatrix.blockSize)", found: "\(try size.int())")
+    for size in block where try size.int() != HubFolder.scaleBlock {
+      throw SternaError(.unsupported, "only blocks of one size are supported", at: size.path, expected: "\(HubFolder.scaleBlock)", found: "\(try size.int())")
     }
     return true
   }

@@ -103,7 +103,7 @@ struct HubFamily {
       router: .init(
         experts: try config["n_routed_experts"].int(in: Limits.experts), chosen: try config["num_experts_per_tok"].int(in: 1...Limits.chosen),
         score: isOld ? .softmax : .sigmoid, hasBias: !isOld, groups: groups,
-        keptGroups: groups == 1 ? 1 : try config["topk_group"].int(in: 1...groups), groupScore: isOld ? .largest : .twoLargest,
+        keptGroups: groups == 1 ? 1 : try config["topk_group"].int(in: 1...groups), groupScore: isOld && groups > 1 ? .largest : .twoLargest,
         normalises: try config["norm_topk_prob"].optional?.bool() ?? !isOld, scale: Float(try config["routed_scaling_factor"].optional?.double() ?? 1)),
       size: size, sharedSize: size * (try config["n_shared_experts"].optional?.int(in: 0...64) ?? 0), routed: (0..<blockCount).map { $0 >= dense })
   }

@@ -13,8 +13,7 @@ extension Packer {
       for first in stride(from: head * perHead, to: (head + 1) * perHead, by: encoder.rows) {
         let range = first..<min(first + encoder.rows, (head + 1) * perHead)
         guard let out = bytes.baseAddress else { return }
-        try source.floats(planned, rows: range, into: encoder.floats(range.count))
-        try encoder.encode(range.count, into: out, at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+        try encoder.encode(source, planned, rows: range, into: out)
         try writer.write(UnsafeRawBufferPointer(start: out, count: storage.bytes(rows: range.count, columns: columns)))
       }
     }
@@ -47,10 +46,8 @@ extension Packer {
   ) throws(SternaError) {
     guard case .matrix(let rows, let columns, _) = planned.kind else { return }
     for first in stride(from: 0, to: rows, by: encoder.rows) {
-      let range = first..<min(first + encoder.rows, rows)
-      try source.floats(planned, rows: range, into: encoder.floats(range.count))
       try encoder.encode(
-        range.count, into: start + encoder.storage.bytes(rows: first, columns: columns), at: "tensor \(planned.name), rows \(range.lowerBound) to \(range.upperBound - 1)")
+        source, planned, rows: first..<min(first + encoder.rows, rows), into: start + encoder.storage.bytes(rows: first, columns: columns))
     }
   }
 }

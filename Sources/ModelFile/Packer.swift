@@ -10,16 +10,16 @@ public struct PackOptions: Sendable {
   public var layout: TernaryMatrix.Layout?
   /// The layout that this machine runs a large body faster in, told the bytes of the body in the fast one; nil: `small`.
   public var layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)?
-  /// How the matrices of a model that is not ternary are stored, but its experts. Nil: in 8 bits.
+  /// How the matrices of a model that is not ternary are stored, but its experts. Nil: as the source has them where there are kernels for that, else q8_0.
   public var trunk: WeightStorage?
-  /// How its experts are stored. Nil: in 4 bits.
+  /// How its experts are stored. Nil: as the source has them where there are kernels for that, else q4_0.
   public var experts: WeightStorage?
   /// For people; nil takes the source's name.
   public var name: String?
 
   public init(
     embedding: EmbeddingTable.Storage? = nil, layout: TernaryMatrix.Layout? = nil,
-    layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)? = nil, trunk: WeightStorage? = nil,
+    layoutOfBox: (@Sendable (_ fastBytes: Int) -> TernaryMatrix.Layout)? = nil, trunk: WeightStorage? = .q8_0,
     experts: WeightStorage? = nil, name: String? = nil
   ) {
     self.embedding = embedding
@@ -76,7 +76,7 @@ public enum Packer {
         if planned.part == .embedding { report.embeddingLoss = loss } else { report.headLoss = loss }
       case .ternary(let rows, let columns): scales.append(try writeTernary(plan, planned, rows, columns, writer))
       case .router(let rows, let columns): try writeMatrix(source, planned, .f32, rows, columns, heads: 1, writer)
-      case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.trunk, rows, columns, heads: heads, writer)
+      case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.weightStorage(planned.part), rows, columns, heads: heads, writer)
       case .experts(let count):
         guard case .block(let block, _) = planned.part, let record = plan.record else { continue }
         try writeExperts(source, block: block, count: count, record, writer, progress: progress ?? { _ in })
@@ -146,11 +146,11 @@ public enum Packer {
         (PackedFormat.Key.ternaryScale, .array(.float32(names.map { _ in 0 }))),
       ]
     }
-    let matrices = plan.stored.filter { if case .matrix = $0.kind { true } else { false } }.map(\.name)
+    let matrices = plan.stored.filter { if case .matrix = $0.kind { true } else { false } }
     if !matrices.isEmpty {
       keys += [
-        (PackedFormat.Key.matrixName, .array(.string(matrices))),
-        (PackedFormat.Key.matrixStorage, .array(.string(matrices.map { _ in plan.trunk.rawValue }))),
+        (PackedFormat.Key.matrixName, .array(.string(matrices.map(\.name)))),
+        (PackedFormat.Key.matrixStorage, .array(.string(matrices.map { plan.weightStorage($0.part).rawValue }))),
       ]
     }
     if let record = plan.record { keys.append((PackedFormat.Key.expertStorage, .string(record.storage.rawValue))) }

@@ -24,12 +24,21 @@ struct WeightEncoder: ~Copyable {
     blocks.deallocate()
   }
 
-  /// Room for the floats of some rows.
-  func floats(_ count: Int) -> UnsafeMutableBufferPointer<Float> { UnsafeMutableBufferPointer(rebasing: values[..<(count * columns)]) }
+  /// Reads some rows of a source and encodes them into `storage.bytes(rows: rows.count, columns: columns)` bytes; blocks of the same kind are taken over.
+  func encode(_ source: some WeightSource, _ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableRawPointer) throws(SternaError) {
+    if let kind = storage.brickKind, columns % 32 == 0, try source.storage(planned) == storage {
+      let part = UnsafeMutableRawBufferPointer(rebasing: blocks[..<(rows.count * columns / 32 * storage.blockBytes)])
+      try source.blocks(planned, rows: rows, into: part)
+      if let start = part.baseAddress { ct_brick_pack(kind, start, rows.count, columns, out.assumingMemoryBound(to: UInt8.self)) }
+      return
+    }
+    try source.floats(planned, rows: rows, into: UnsafeMutableBufferPointer(rebasing: values[..<(rows.count * columns)]))
+    try encode(rows.count, into: out, at: "tensor \(planned.name), rows \(rows.lowerBound) to \(rows.upperBound - 1)")
+  }
 
   /// Encodes the floats of `count` rows into `storage.bytes(rows: count, columns: columns)` bytes.
   /// - Throws: `unsupported` when a value does not fit.
-  func encode(_ count: Int, into out: UnsafeMutableRawPointer, at place: String) throws(SternaError) {
+  private func encode(_ count: Int, into out: UnsafeMutableRawPointer, at place: String) throws(SternaError) {
     guard let from = values.baseAddress, let block = blocks.baseAddress else { return }
     guard let kind = storage.brickKind else {
       out.copyMemory(from: from, byteCount: count * columns * 4)

@@ -13,6 +13,20 @@ package protocol WeightSource {
   /// A ternary matrix, ready to be read row by row, more than once. The packer asks for all matrices before it writes and keeps them, so
   /// they must not hold data.
   func ternary(_ tensor: PlannedTensor) throws(SternaError) -> TernaryRows
+
+  /// How a matrix that is not ternary is stored already, where its blocks can be taken over bit for bit; nil where there are only floats.
+  func storage(_ tensor: PlannedTensor) throws(SternaError) -> WeightStorage?
+
+  /// Some rows of such a matrix, as GGUF blocks. `into` holds as many.
+  func blocks(_ tensor: PlannedTensor, rows: Range<Int>, into: UnsafeMutableRawBufferPointer) throws(SternaError)
+}
+
+extension WeightSource {
+  package func storage(_ tensor: PlannedTensor) throws(SternaError) -> WeightStorage? { nil }
+
+  package func blocks(_ tensor: PlannedTensor, rows: Range<Int>, into: UnsafeMutableRawBufferPointer) throws(SternaError) {
+    throw SternaError(.badFile, "is not stored in blocks", at: tensor.name)
+  }
 }
 
 /// The rows of a ternary matrix at its source.

@@ -8,7 +8,6 @@ import Tokenizer
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
 extension I2SLayout: ExpressibleByArgument {}
-extension WeightStorage: ExpressibleByArgument {}
 extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
 /// `--layout`: small, fast, or whichever suits the model and the machine.
@@ -22,6 +21,14 @@ enum LayoutChoice: String, ExpressibleByArgument, CaseIterable {
     case .fast: .fast
     }
   }
+}
+
+/// `--trunk`, `--experts`: a storage, or that of the source.
+enum WeightChoice: String, ExpressibleByArgument, CaseIterable {
+  case asis, q8_0, q4_0, mxfp4, iq4_nl, f32
+
+  /// Nil: that of the source.
+  var storage: WeightStorage? { WeightStorage(rawValue: rawValue) }
 }
 
 /// What `sterna doctor` would recommend for a large model, measured now; but memory decides first.
@@ -39,14 +46,14 @@ struct StorageArguments: ParsableArguments {
   @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits), or auto: for a large model, measured on this machine.")
   var layout: LayoutChoice = .auto
 
-  @Option(help: "How matrices of a model with experts are stored, but the experts: q8_0, q4_0, mxfp4, iq4_nl or f32. (default: q8_0)")
-  var trunk: WeightStorage?
+  @Option(help: "How a model with experts stores all other matrices: q8_0, q4_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q8_0.")
+  var trunk: WeightChoice = .q8_0
 
-  @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl or f32. (default: q4_0)")
-  var experts: WeightStorage?
+  @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q4_0.")
+  var experts: WeightChoice = .asis
 
   var options: PackOptions {
-    PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: trunk, experts: experts)
+    PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: trunk.storage, experts: experts.storage)
   }
 }
 

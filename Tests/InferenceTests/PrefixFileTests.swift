@@ -43,7 +43,7 @@ import Testing
 
   // MARK: - Whole files
 
-  @Test(arguments: KVFormat.allCases, ["bitnet-offline", "llama-yarn", "qwen3-group-ternary"])
+  @Test(arguments: KVFormat.allCases, ["bitnet-offline", "llama-yarn", "qwen3-group-ternary", "qwen2-moe", "deepseek-v3"])
   func aRestartFindsThePrompt(kv: KVFormat, name: String) throws {
     try withFolder { folder in
       let packed = try packed(name)

@@ -36,10 +36,12 @@ struct ReferenceCase {
 }
 
 /// Packs a reference model into a temporary file, once for each storage.
-func packed(_ name: String, embedding: EmbeddingTable.Storage? = .f32, layout: TernaryMatrix.Layout? = nil) throws -> PackedModel {
+func packed(
+  _ name: String, embedding: EmbeddingTable.Storage? = .f32, layout: TernaryMatrix.Layout? = nil, trunk: WeightStorage? = nil, experts: WeightStorage? = nil
+) throws -> PackedModel {
   let path = FileManager.default.temporaryDirectory.appendingPathComponent("inference-\(name)-\(UUID().uuidString).gguf").path
   defer { unlink(path) }  // the mapping stays
-  try Packer.pack(HubFolder(fixtures.appendingPathComponent(name).path), to: path, options: PackOptions(embedding: embedding, layout: layout))
+  try Packer.pack(HubFolder(fixtures.appendingPathComponent(name).path), to: path, options: PackOptions(embedding: embedding, layout: layout, trunk: trunk, experts: experts))
   return try PackedModel.open(path)
 }
 

@@ -37,6 +37,18 @@ import Testing
     }
   }
 
+  @Test(arguments: ["qwen2-moe", "deepseek-v3"]) func mixturesAnswerTheSameAloneAndTogether(_ model: String) throws {
+    let jobs = jobs(16, seed: 23)
+    let alone = try engine(model) { $0.kv = .q8 }
+    let expected = try jobs.map { try text(alone.run($0)) }
+    let together = try engine(model) {
+      $0.kv = .q8
+      $0.threads = 2
+      $0.batchTokens = 24
+    }
+    #expect(try together.run(all: jobs).map(text) == expected)
+  }
+
   /// So little memory that jobs push each other out and begin again.
   @Test func jobsThatHaveToWaitForMemoryGiveTheSameAnswers() throws {
     let jobs = jobs(24, seed: 22)

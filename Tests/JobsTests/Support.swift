@@ -22,7 +22,7 @@ final class PackedFixtures: Sendable {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sterna-jobs-\(UUID().uuidString)").path
     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     var packed: [String: Result<PackedModel, SternaError>] = [:]
-    for model in ["bitnet-offline", "llama-bitlinear"] {
+    for model in ["bitnet-offline", "llama-bitlinear", "qwen2-moe", "deepseek-v3"] {
       let hub = "\(folder)/\(model)"
       try? FileManager.default.copyItem(atPath: "\(fixtures)/\(model)", toPath: hub)
       let config = URL(fileURLWithPath: "\(hub)/config.json")

@@ -29,6 +29,7 @@ final class MadeSource: WeightSource {
           let scale = Float.random(in: 0.01...0.1, using: &random)
           return kind == .groups ? Float(Float16(scale)) : scale
         }
+      case .matrix, .router, .experts: break  // dense families have none
       }
     }
   }
@@ -79,7 +80,27 @@ extension ModelConfiguration {
   }
 }
 
+/// The parts of a dense block; a test of one of these has no other kind.
 extension BlockWeights {
+  private var grouped: GroupedAttentionWeights {
+    guard case .grouped(let weights) = attention else { preconditionFailure("not a dense block") }
+    return weights
+  }
+  private var dense: FeedForwardWeights {
+    guard case .dense(let weights) = feedForward else { preconditionFailure("not a dense block") }
+    return weights
+  }
+  var query: TernaryMatrix { grouped.query.ternary! }
+  var key: TernaryMatrix { grouped.key.ternary! }
+  var value: TernaryMatrix { grouped.value.ternary! }
+  var output: TernaryMatrix { attentionOutput.ternary! }
+  var gate: TernaryMatrix { dense.gate.ternary! }
+  var up: TernaryMatrix { dense.up.ternary! }
+  var down: TernaryMatrix { dense.down.ternary! }
+  var queryNorm: FloatVector? { grouped.queryNorm }
+  var keyNorm: FloatVector? { grouped.keyNorm }
+  var feedForwardSubNorm: FloatVector? { dense.subNorm }
+
   /// The linears with their names in the file.
   func linears(_ block: Int) -> [(String, TernaryMatrix)] {
     [("attn_q", query), ("attn_k", key), ("attn_v", value), ("attn_output", output), ("ffn_gate", gate), ("ffn_up", up), ("ffn_down", down)]

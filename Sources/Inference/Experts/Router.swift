@@ -4,9 +4,14 @@ import ModelFile
 /// Chooses the experts of one token.
 ///
 /// Everything is decided in one order that depends on nothing but the logits; of equal values the one of the lower number is taken.
-struct Router {
+package struct Router {
   let configuration: ModelConfiguration.Router
   let kernels: ct_kernels
+
+  package init(configuration: ModelConfiguration.Router, kernels: ct_kernels) {
+    self.configuration = configuration
+    self.kernels = kernels
+  }
 
   /// - Parameters:
   ///   - logits: of all experts; becomes their scores.
@@ -14,7 +19,7 @@ struct Router {
   ///   - scratch: room for two values for each expert.
   ///   - ids: the chosen, ascending. [chosen]
   ///   - weights: theirs. [chosen]
-  func choose(
+  package func choose(
     _ logits: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?, scratch: UnsafeMutablePointer<Float>, ids: UnsafeMutablePointer<Int32>,
     weights: UnsafeMutablePointer<Float>
   ) {

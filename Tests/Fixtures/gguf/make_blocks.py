@@ -10,7 +10,7 @@ import json, pathlib, struct, sys
 import numpy as np
 import gguf
 
-TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14, "IQ4_NL": 20, "BF16": 30, "TQ1_0": 34, "TQ2_0": 35, "I2_S": 36}
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20, "BF16": 30, "TQ1_0": 34, "TQ2_0": 35, "I2_S": 36, "MXFP4": 39}
 reference, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 random = np.random.default_rng(1)
 tensors = []  # name, type, shape with columns first, bytes
@@ -60,7 +60,7 @@ def floats(name, values):
     tensors.append((name, 0, values.shape[::-1], values.astype("<f4").tobytes()))
 
 
-for name in ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q4_K", "Q4_0", "IQ4_NL", "TQ1_0", "TQ2_0"]:
+for name in ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q4_K", "Q4_0", "IQ4_NL", "TQ1_0", "TQ2_0", "Q5_K", "MXFP4"]:
     kind = gguf.GGMLQuantizationType[name]
     values, size = gguf.GGML_QUANT_SIZES[kind]
     rows, columns = 3, 512
@@ -73,8 +73,9 @@ for name in ["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q4_K", "Q4_0", "IQ4_NL", "TQ
         factor = (10.0 ** random.integers(-6, 3, (rows, columns // values)) * random.uniform(1, 9, (rows, columns // values))).astype("<f2")
         if not name.startswith("T"): factor *= random.choice([-1, 1], factor.shape).astype("<f2")
         place = {"Q6_K": 208, "TQ1_0": 52, "TQ2_0": 64}.get(name, 0)
-        raw[:, :, place:place + 2] = factor[..., None].view(np.uint8)
-        if name == "Q4_K": raw[:, :, 2:4] = factor[::-1, :, None].copy().view(np.uint8)
+        if name == "MXFP4": raw[:, :, 0] = random.integers(100, 140, raw.shape[:2])  # powers of two
+        else: raw[:, :, place:place + 2] = factor[..., None].view(np.uint8)
+        if name in ("Q4_K", "Q5_K"): raw[:, :, 2:4] = factor[::-1, :, None].copy().view(np.uint8)
         if name == "TQ2_0":  # code 3 does not occur
             codes = random.integers(0, 3, (rows, columns // values, 64, 4), dtype=np.uint8)
             raw[:, :, :64] = (codes << (2 * np.arange(4, dtype=np.uint8))).sum(-1).astype(np.uint8)
