@@ -189,6 +189,9 @@ struct MetadataReader {
   func bools(_ key: String) throws(SternaError) -> [Bool] {
     try read(key, "an array of bools") { if case .array(.bool(let values)) = $0 { values } else { nil } }
   }
+  func words(_ key: String) throws(SternaError) -> [UInt64] {
+    try read(key, "an array of uint64") { if case .array(.uint64(let values)) = $0 { values } else { nil } }
+  }
   func ints(_ key: String) throws(SternaError) -> [Int] { try read(key, "an array of integers") { $0.ints } }
   func floats(_ key: String) throws(SternaError) -> [Float] { try read(key, "an array of float32") { $0.floats } }
   func token(_ key: String) throws(SternaError) -> Int32 { try read(key, "a token") { $0.int.flatMap { Int32(exactly: $0) } } }

@@ -47,6 +47,7 @@ struct HubConfiguration {
       headSize = hiddenSize / queryHeads
     }
     let contextLength = try config["max_position_embeddings"].int(in: ModelConfiguration.Limits.context)
+    let denseContext = try family.denseContext(config)
     let rope = try HubRope(config, architecture: architecture, contextLength: contextLength)
     let blockCount = try config["num_hidden_layers"].int(in: ModelConfiguration.Limits.blocks)
     let experts = try family.experts(config, blockCount: blockCount)
@@ -64,7 +65,7 @@ struct HubConfiguration {
       kvHeads: latent != nil ? 1 : try config["num_key_value_heads"].optional?.int(in: ModelConfiguration.Limits.heads) ?? queryHeads,
       headSize: headSize,
       feedForwardSize: try config["intermediate_size"].int(in: ModelConfiguration.Limits.feedForward),
-      contextLength: contextLength,
+      contextLength: denseContext.map { min(contextLength, $0) } ?? contextLength,
       normEpsilon: Float(try config["rms_norm_eps"].double()),
       linearNormEpsilon: linearNormEpsilon,
       activation: try Self.activation(config["hidden_act"], otherwise: activation),
@@ -126,7 +127,7 @@ struct HubConfiguration {
       throw refused(window, "\(try window.int())")
     }
     if let types = config["layer_types"].optional {
-      for type in try types.array() where try type.string() != "full_attention" { throw refused(type, try type.string()) }
+      for type in try types.array() where try !["full_attention", "indexed_attention"].contains(type.string()) { throw refused(type, try type.string()) }
     }
   }
 

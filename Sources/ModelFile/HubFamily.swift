@@ -7,6 +7,7 @@ struct HubFamily {
   private static let all: [(modelType: String, architecture: String)] = [
     ("bitnet", "bitnet"), ("llama", "llama"), ("qwen3", "qwen3"), ("mixtral", "mixtral"), ("qwen2_moe", "qwen2moe"), ("qwen3_moe", "qwen3moe"),
     ("glm4_moe", "glm4moe"), ("deepseek_v2", "deepseek2"), ("deepseek_v3", "deepseek2"), ("kimi_k2", "deepseek2"),
+    ("deepseek_v32", "deepseek2"), ("glm_moe_dsa", "deepseek2"),
   ]
 
   init(_ modelType: JSONReader) throws(SternaError) {
@@ -18,7 +19,13 @@ struct HubFamily {
     architecture = family.architecture
   }
 
-  var hasHeadNorms: Bool { architecture == "qwen3" || architecture == "qwen3moe" }
+  /// The longest context in which sparse attention sees everything, where the model has it: its indexer, which is not built, then chooses all that there is.
+  func denseContext(_ config: JSONReader) throws(SternaError) -> Int? {
+    guard architecture == "deepseek2" else { return nil }
+    return try config["index_topk"].optional?.int(in: ModelConfiguration.Limits.context)
+  }
+
+  private var hasHeadNorms: Bool { architecture == "qwen3" || architecture == "qwen3moe" }
 
   /// Norms over heads are a choice in some families.
   func hasHeadNorms(_ config: JSONReader) throws(SternaError) -> Bool {
@@ -99,13 +106,24 @@ struct HubFamily {
     let groups = method == "greedy" ? 1 : try config["n_group"].optional?.int(in: Limits.experts) ?? 1
     let dense = try config["first_k_dense_replace"].optional?.int(in: 0...Limits.blocks.upperBound) ?? 0
     let size = try config["moe_intermediate_size"].int(in: Limits.feedForward)
+    var routed = (0..<blockCount).map { $0 >= dense }
+    if let types = config["mlp_layer_types"].optional {
+      routed = []
+      for type in try types.array(count: blockCount...blockCount) {
+        let word = try type.string()
+        guard word == "dense" || word == "sparse" else {
+          throw SternaError(.unsupported, "this kind of block is not supported", at: type.path, expected: "dense or sparse", found: word)
+        }
+        routed.append(word == "sparse")
+      }
+    }
     return ModelConfiguration.Experts(
       router: .init(
         experts: try config["n_routed_experts"].int(in: Limits.experts), chosen: try config["num_experts_per_tok"].int(in: 1...Limits.chosen),
         score: isOld ? .softmax : .sigmoid, hasBias: !isOld, groups: groups,
         keptGroups: groups == 1 ? 1 : try config["topk_group"].int(in: 1...groups), groupScore: isOld && groups > 1 ? .largest : .twoLargest,
         normalises: try config["norm_topk_prob"].optional?.bool() ?? !isOld, scale: Float(try config["routed_scaling_factor"].optional?.double() ?? 1)),
-      size: size, sharedSize: size * (try config["n_shared_experts"].optional?.int(in: 0...64) ?? 0), routed: (0..<blockCount).map { $0 >= dense })
+      size: size, sharedSize: size * (try config["n_shared_experts"].optional?.int(in: 0...64) ?? 0), routed: routed)
   }
 }
 

@@ -41,10 +41,11 @@ extension HubFolder {
   }
 
   /// Whether a tensor belongs to a part of the checkpoint that is not run: heads for the prediction of several tokens, which are blocks behind the last,
-  /// and towers for pictures.
+  /// towers for pictures, and
+  /// what chooses the keys of sparse attention.
   func isLeftOut(_ name: String) -> Bool {
     let parts = name.split(separator: ".")
-    if parts.contains(where: { $0 == "mtp" || $0 == "visual" || $0.hasPrefix("vision_") }) { return true }
+    if parts.contains(where: { $0 == "mtp" || $0 == "visual" || $0 == "indexer" || $0.hasPrefix("vision_") }) { return true }
     guard parts.count > 2, parts[1] == "layers", let block = Int(parts[2]) else { return false }
     return block >= configuration.blockCount
   }

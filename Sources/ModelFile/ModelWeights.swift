@@ -299,6 +299,8 @@ public struct RoutedWeights: Sendable {
 public struct ExpertRecords: @unchecked Sendable {
   public let record: ExpertRecord
   public let count: Int
+  /// Of each record's bytes (`checksum` of the kernels). [count]
+  public let checksums: [UInt64]
   /// In the mapped file.
   public let base: UnsafeRawPointer
   /// Where they begin in the file, for readers that do not want them mapped.

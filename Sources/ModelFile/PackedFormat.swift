@@ -17,6 +17,7 @@ enum PackedFormat {
     static let matrixName = "sterna.matrix.name"
     static let matrixStorage = "sterna.matrix.storage"
     static let expertStorage = "sterna.experts.storage"
+    static let expertChecksums = "sterna.experts.checksum"
     static let liveNeurons = "sterna.feed_forward.live"
     static let checksums = "sterna.sha256"
   }

@@ -14,6 +14,8 @@ struct PackedWeights {
   let weightStorage: [String: WeightStorage]
   /// Nil where the model has no experts.
   let record: ExpertRecord?
+  /// Of all records, in the order of the file.
+  private let recordChecksums: [UInt64]
 
   /// What the metadata says of a ternary matrix.
   struct Ternary {
@@ -38,6 +40,7 @@ struct PackedWeights {
     ternary = try Self.ternary(plan, metadata)
     weightStorage = try Self.weightStorage(plan, metadata)
     record = try Self.record(configuration, metadata)
+    recordChecksums = try Self.recordChecksums(configuration, metadata)
     try check(plan)
   }
 
@@ -86,6 +89,17 @@ struct PackedWeights {
     guard let experts = configuration.experts else { return nil }
     let key = PackedFormat.Key.expertStorage
     return ExpertRecord(try word(metadata.string(key), "key \(key)"), hiddenSize: configuration.hiddenSize, expertSize: experts.size)
+  }
+
+  private static func recordChecksums(_ configuration: ModelConfiguration, _ metadata: MetadataReader) throws(SternaError) -> [UInt64] {
+    guard let experts = configuration.experts else { return [] }
+    let key = PackedFormat.Key.expertChecksums
+    let checksums = try metadata.words(key)
+    let count = experts.routed.count { $0 } * experts.router.experts
+    guard checksums.count == count else {
+      throw SternaError(.badFile, "does not have one element an expert", at: "key \(key)", expected: "\(count)", found: "\(checksums.count)")
+    }
+    return checksums
   }
 
   /// The table of ternary matrices must be exactly the plan's.
@@ -197,11 +211,13 @@ struct PackedWeights {
   private func routed(_ i: Int) throws(SternaError) -> RoutedWeights {
     guard let experts = configuration.experts, let record else { throw SternaError(.badFile, "has no experts", at: "block \(i)") }
     let (base, tensor) = try base(.block(i, .experts))
+    let first = experts.routed[..<i].count { $0 } * experts.router.experts
     return RoutedWeights(
       router: try vector(.block(i, .router)), bias: experts.router.hasBias ? try vector(.block(i, .routerBias)) : nil,
       shared: experts.sharedSize > 0 ? try neurons(i, .sharedGate, .sharedUp, .sharedDown) : nil,
       sharedGating: experts.gatesShared ? try vector(.block(i, .sharedGating)) : nil,
-      experts: ExpertRecords(record: record, count: experts.router.experts, base: base, fileOffset: tensor.offset))
+      experts: ExpertRecords(record: record, count: experts.router.experts,
+        checksums: Array(recordChecksums[first..<first + experts.router.experts]), base: base, fileOffset: tensor.offset))
   }
 
   /// The beginning of a tensor's data. Its size was checked above.

@@ -1,4 +1,5 @@
 import Basics
+import CTernary
 
 extension Packer {
   /// A matrix that is not ternary, or a router.
@@ -19,14 +20,17 @@ extension Packer {
     }
   }
 
-  /// The records of a block's experts.
+  /// The records of a block's experts. Returns the checksum of each.
   static func writeExperts(
     _ source: some WeightSource, block: Int, count: Int, _ record: ExpertRecord, _ writer: GGUFWriter, progress: (String) -> Void
-  ) throws(SternaError) {
+  ) throws(SternaError) -> [UInt64] {
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: record.bytes, alignment: 4096)
     defer { bytes.deallocate() }
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    guard let start = bytes.baseAddress else { return }
+    guard let start = bytes.baseAddress else { return [] }
+    // Every instruction set gives the same.
+    let checksum = (ct_select(nil) ?? ct_scalar()).pointee.checksum
+    var checksums: [UInt64] = []
     let wide = WeightEncoder(record.storage, columns: record.hiddenSize, chunkValues: chunkValues)
     let narrow = WeightEncoder(record.storage, columns: record.expertSize, chunkValues: chunkValues)
     for expert in 0..<count {
@@ -37,8 +41,10 @@ extension Packer {
       try write(source, gate, wide, to: start + record.gateOffset)
       try write(source, up, wide, to: start + record.upOffset)
       try write(source, down, narrow, to: start + record.downOffset)
+      checksums.append(checksum(start, record.bytes))
       try writer.write(UnsafeRawBufferPointer(bytes))
     }
+    return checksums
   }
 
   private static func write(

@@ -67,6 +67,7 @@ public enum Packer {
     for section in sections { try writer.write(section.bytes) }
     var report = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
     var scales: [Float] = []
+    var recordChecksums: [UInt64] = []
     for (i, planned) in plan.stored.enumerated() {
       progress?("\(planned.name) (\(i + 1) of \(plan.stored.count))")
       switch planned.kind {
@@ -79,11 +80,11 @@ public enum Packer {
       case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.weightStorage(planned.part), rows, columns, heads: heads, writer)
       case .experts(let count):
         guard case .block(let block, _) = planned.part, let record = plan.record else { continue }
-        try writeExperts(source, block: block, count: count, record, writer, progress: progress ?? { _ in })
+        recordChecksums += try writeExperts(source, block: block, count: count, record, writer, progress: progress ?? { _ in })
       }
     }
     try writer.finish(replacing: [
-      PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
+      PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.expertChecksums: .array(.uint64(recordChecksums)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
     ])
     return report
   }
@@ -153,7 +154,11 @@ public enum Packer {
         (PackedFormat.Key.matrixStorage, .array(.string(matrices.map { plan.weightStorage($0.part).rawValue }))),
       ]
     }
-    if let record = plan.record { keys.append((PackedFormat.Key.expertStorage, .string(record.storage.rawValue))) }
+    if let record = plan.record, let experts = configuration.experts {
+      keys.append((PackedFormat.Key.expertStorage, .string(record.storage.rawValue)))
+      let records = experts.routed.count { $0 } * experts.router.experts
+      keys.append((PackedFormat.Key.expertChecksums, .array(.uint64([UInt64](repeating: 0, count: records)))))
+    }
     keys += [
       (PackedFormat.Key.checksums, .array(.string([String](repeating: String(repeating: "0", count: 64), count: tensorCount)))),
     ]

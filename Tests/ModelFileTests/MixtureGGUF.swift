@@ -76,7 +76,7 @@ struct MixtureGGUF {
         ]
       file.set("\(a).rope.scaling.type", "yarn")
       file.set("\(a).rope.scaling.factor", Float(4))
-      file.set("\(a).rope.scaling.original_context_length", 64)
+      file.set("\(a).rope.scaling.original_context_length", UInt32(64))
       file.set("\(a).rope.scaling.yarn_log_multiplier", Float(0.1))
     } else {
       numbers += [
@@ -87,8 +87,8 @@ struct MixtureGGUF {
     for (key, value) in numbers { file.set("\(a).\(key)", UInt32(value)) }
     file.set("\(a).attention.layer_norm_rms_epsilon", Float(1e-5))
     file.set("\(a).rope.freq_base", Float(isMLA ? 10_000 : 1_000_000))
-    file.set("tokenizer.ggml.bos_token_id", 0)
-    file.set("tokenizer.ggml.eos_token_id", 1)
+    file.set("tokenizer.ggml.bos_token_id", UInt32(0))
+    file.set("tokenizer.ggml.eos_token_id", UInt32(1))
 
     tensor("token_embd.weight", [hidden, int("vocab_size")], source.floats("model.embed_tokens.weight"))
     tensor("output.weight", [hidden, int("vocab_size")], source.floats("lm_head.weight"))
