@@ -40,7 +40,7 @@ import Testing
       ("llama.embedding_length", { $0.set("llama.embedding_length", UInt32(257)); $0[key: "llama.rope.dimension_count"] = nil }),
       ("llama.vocab_size", { $0.set("llama.vocab_size", UInt32.max) }),
       ("llama.context_length", { $0[key: "llama.context_length"] = nil }),
-      ("llama.expert_count", { $0.set("llama.expert_count", UInt32(8)) }),
+      ("llama.expert_used_count", { $0.set("llama.expert_count", UInt32(8)) }),
       ("llama.attention.sliding_window", { $0.set("llama.attention.sliding_window", UInt32(512)) }),
       ("llama.attention.layer_norm_rms_epsilon", { $0[key: "llama.attention.layer_norm_rms_epsilon"] = nil }),
       ("norm epsilon", { $0.set("llama.attention.layer_norm_rms_epsilon", Float.nan) }),
