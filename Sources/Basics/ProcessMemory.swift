@@ -16,6 +16,14 @@ public enum ProcessMemory {
     return usage.ru_maxrss * 1024
   }
 
+  /// What could be taken without pushing anything out that is in use: by the kernel's estimate, and no more than the control group has left.
+  public static var availableBytes: Int {
+    let pages = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
+    // Hidden in a sandbox: then three quarters of what there is.
+    let kernel = value(of: "MemAvailable:", in: "/proc/meminfo").map { $0 * 1024 } ?? pages / 4 * 3
+    return group.map { min(kernel, $0.limitBytes - residentBytes) } ?? kernel
+  }
+
   /// The control group that limits this process: what the kernel counts against the limit, page cache included.
   public struct Group: Sendable {
     public var limitBytes: Int
@@ -61,7 +69,7 @@ public enum ProcessMemory {
     guard let bytes = try? readWholeFile(path, limit: 1 << 16) else { return nil }
     for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
       let words = line.split(separator: " ")
-      if words.count == 2, words[0] == name { return Int(words[1]) }
+      if words.count >= 2, words[0] == name { return Int(words[1]) }
     }
     return nil
   }

@@ -26,6 +26,8 @@ public struct MemoryPlan: Sendable {
   let kvBudget: Int
   /// Bytes for rows of the embedding, and as many for those of a head of its own; nil: both are used where they are mapped.
   let rowCacheBytes: Int?
+  /// Bytes for experts that are read as they are needed; nil: there are none, or they are used where they are mapped.
+  public let expertCacheBytes: Int?
 
   public var total: Int { entries.reduce(0) { $0 + $1.bytes } }
 
@@ -44,12 +46,16 @@ public struct MemoryPlan: Sendable {
     let context = layout.bytes(contextLength)
     limit = options.memoryLimit
 
-    func plan(batch: Int, cache: Int?, kv: Int) -> [Entry] {
+    let experts = ExpertSizes(packed.weights, c)
+
+    func plan(batch: Int, cache: Int?, kv: Int, experts pool: Int?) -> [Entry] {
       var entries = [
-        Entry("weights", body, "mapped; every pass reads them"),
+        Entry("weights", body, pool == nil ? "mapped; every pass reads them" : "in memory of their own; every pass reads them"),
         cache.map { Entry("embedding and head", $0 * tables.count + options.threads * (HeadStream.sliceBytes + 8192), "rows in use; the rest stays on disk") }
           ?? Entry("embedding and head", tableBytes, "mapped"),
-        Entry("experts", packed.weights.expertBytes, "mapped"),
+      ]
+      if experts.records > 0 { entries.append(experts.entry(pool)) }
+      entries += [
         Entry("keys and values", kv, "\(kv / max(1, layout.bytesPerToken)) tokens in \(options.kv.rawValue)"),
         Entry(
           "working memory", Workspace.bytes(c, packed.weights.record, tokens: batch, contextLength: contextLength, workers: options.threads, layout: layout),
@@ -57,35 +63,41 @@ public struct MemoryPlan: Sendable {
         Entry("tokenizer", tokenizer, "mapped"),
         Entry("program", Self.runtimeBytes, "code, libraries, stacks"),
       ]
-      entries += options.reserved
-      return entries.filter { $0.bytes > 0 || $0.name != "experts" }
+      return entries + options.reserved
     }
+    func total(_ entries: [Entry]) -> Int { entries.reduce(0) { $0 + $1.bytes } }
     let batch = min(options.batchTokens, contextLength)
     guard let limit else {
       batchTokens = batch
       kvBudget = options.kvBudgetBytes ?? 2 * context
       rowCacheBytes = nil
-      entries = plan(batch: batch, cache: nil, kv: kvBudget)
+      // Without a limit the machine is one: experts that it cannot hold would push each other out.
+      let free = ProcessMemory.availableBytes / 10 * 9 - total(plan(batch: batch, cache: nil, kv: kvBudget, experts: 0))
+      expertCacheBytes = experts.budget(free: max(free, 2 * experts.recordBytes), asked: options.expertCacheBytes)
+      entries = plan(batch: batch, cache: nil, kv: kvBudget, experts: expertCacheBytes)
       return
     }
 
-    // What is fastest first: tables in memory, room for two contexts, wide batches.
+    // What is fastest first: a token's experts, tables in memory, room for two contexts, wide batches.
     let budgets = options.kvBudgetBytes.map { [$0] } ?? [2 * context, context]
-    for (mapped, narrowing) in [(true, 1), (false, 2), (false, 4)] {
-      for kv in budgets {
-        let tokens = max(1, batch / narrowing)
-        let without = plan(batch: tokens, cache: mapped ? nil : 0, kv: kv).reduce(0) { $0 + $1.bytes }
-        let cache = mapped ? nil : min(Self.rowCache.most, (limit - without) / tables.count)
-        guard cache.map({ $0 >= Self.rowCache.least }) ?? (without <= limit) else { continue }
-        (batchTokens, kvBudget, rowCacheBytes) = (tokens, kv, cache)
-        entries = plan(batch: tokens, cache: cache, kv: kv)
-        return
+    for least in experts.least {
+      for (mapped, narrowing) in [(true, 1), (false, 2), (false, 4)] {
+        for kv in budgets {
+          let tokens = max(1, batch / narrowing)
+          let free = limit - least - total(plan(batch: tokens, cache: mapped ? nil : 0, kv: kv, experts: 0))
+          let cache = mapped ? nil : min(Self.rowCache.most, free / tables.count)
+          guard cache.map({ $0 >= Self.rowCache.least }) ?? (free >= 0) else { continue }
+          let room = limit - total(plan(batch: tokens, cache: cache, kv: kv, experts: 0))
+          (batchTokens, kvBudget, rowCacheBytes, expertCacheBytes) = (tokens, kv, cache, experts.budget(free: room, asked: options.expertCacheBytes))
+          entries = plan(batch: tokens, cache: cache, kv: kv, experts: expertCacheBytes)
+          return
+        }
       }
     }
-    let least = plan(batch: max(1, batch / 4), cache: Self.rowCache.least, kv: budgets.last ?? context)
+    let least = plan(batch: max(1, batch / 4), cache: Self.rowCache.least, kv: budgets.last ?? context, experts: 2 * experts.recordBytes)
     throw SternaError(
       .memoryLimit, "the model does not fit under the memory limit", expected: "at most \(megabytes(limit))",
-      found: "\(megabytes(least.reduce(0) { $0 + $1.bytes })): " + least.map { "\($0.name) \(megabytes($0.bytes))" }.joined(separator: ", "),
+      found: "\(megabytes(total(least))): " + least.map { "\($0.name) \(megabytes($0.bytes))" }.joined(separator: ", "),
       remedy: "a higher limit, a shorter context, a smaller layout (pack --layout small) or a smaller model")
   }
 }

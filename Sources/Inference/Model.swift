@@ -20,7 +20,7 @@ public final class Model {
   let pool: KVPool
   let work: Workspace
   /// Nil where the model has none.
-  let experts: (any ExpertSource)?
+  var experts: (any ExpertSource)?
   let embedding: TableRows
   /// The embedding where the head is tied to it.
   let head: TableRows
@@ -28,7 +28,7 @@ public final class Model {
   /// Where the memory goes.
   public let memory: MemoryPlan
 
-  /// - Throws: `unsupported` when no kernel of the asked name passes its self-test, or a size is not possible.
+  /// - Throws: `memoryLimit` when the parts do not fit under the limit, `unsupported` when no kernel of the asked name passes its self-test, or a size is not possible.
   public init(_ packed: PackedModel, options: ModelOptions = ModelOptions()) throws(SternaError) {
     let configuration = packed.configuration
     let context = options.contextLength ?? configuration.contextLength
@@ -62,7 +62,7 @@ public final class Model {
     rope = RopeTable(configuration, contextLength: context)
     let layout = KVLayout(configuration, options.kv)
     pool = KVPool(budget: memory.kvBudget, layout: layout)
-    experts = packed.weights.record == nil ? nil : MappedExperts(packed.weights)
+    experts = try Model.expertSource(packed, options, memory, kernels.pointee)
     work = Workspace(configuration, packed.weights.record, tokens: memory.batchTokens, contextLength: context, workers: threads.count, layout: layout)
     embedding = TableRows(weights.embedding, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes)
     if let table = weights.head { head = TableRows(table, of: packed.gguf.file, cacheBytes: memory.rowCacheBytes) } else { head = embedding }

@@ -15,6 +15,12 @@ public struct ModelOptions: Sendable {
   public var memoryLimit: Int?
   /// Bytes that are somebody else's under that limit, such as a queue's.
   public var reserved: [MemoryPlan.Entry] = []
+  /// Bytes for experts that are read as they are needed; nil: all experts where there is room for them, else whatever room there is.
+  public var expertCacheBytes: Int?
+  /// Threads that read experts.
+  public var expertReaders = 4
+  /// How they read; nil: whichever is faster here, measured for a moment.
+  public var expertReads: RecordReads?
   /// A kernel by name, such as `scalar`; nil: the best that passes its self-test.
   public var kernel: String?
 

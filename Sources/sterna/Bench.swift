@@ -53,6 +53,7 @@ struct BenchModel: ParsableCommand {
     let start = monotonicSeconds()
     var hidden = try model.forward([Step(sequence: sequence, tokens: tokens, want: .last)])
     let prefilled = monotonicSeconds()
+    let prefillExperts = model.expertCounters
     for step in 0..<decode {
       let token: TokenID
       if let candidates {
@@ -68,6 +69,7 @@ struct BenchModel: ParsableCommand {
 
     let prefillRate = Double(prefill) / (prefilled - start)
     let decodeRate = Double(decode) / (decoded - prefilled)
+    let decodeExperts = model.expertCounters.map { $0 - (prefillExperts ?? ExpertCounters()) }
     let peak = ProcessMemory.peakResidentBytes
     let group = ProcessMemory.group
     let head = candidates.map { "\($0) rows of the head" } ?? (model.streamsHead ? "the whole head from the disk" : "the whole head")
@@ -79,6 +81,12 @@ struct BenchModel: ParsableCommand {
         "decode_tokens": .number(decode), "decode_tokens_per_s": .number(decodeRate), "head": .string(head),
         "model_bytes": .number(packed.fileBytes), "peak_rss_bytes": .number(peak), "planned_bytes": .number(model.memory.total),
       ]
+      if let cache = model.expertCache, let prefillExperts, let decodeExperts {
+        object["experts"] = [
+          "slots": .number(cache.slots), "cache": .bool(cache.isCache), "reads": .string(cache.reads.rawValue), "prefill": prefillExperts.json,
+          "decode": decodeExperts.json,
+        ]
+      }
       if let group {
         object["memory_limit_bytes"] = .number(group.limitBytes)
         if let peak = group.peakBytes { object["memory_peak_bytes"] = .number(peak) }
@@ -93,6 +101,13 @@ struct BenchModel: ParsableCommand {
         ["model file", "\((Double(packed.fileBytes) / 1e6).formatted(1)) MB"],
         ["peak memory (RSS)", "\((Double(peak) / 1e6).formatted(1)) MB"],
       ]
+      for (work, counters) in [("prefill", prefillExperts), ("decode", decodeExperts)] {
+        guard let counters else { continue }
+        rows.append([
+          "experts in \(work)",
+          "\((100 * counters.hitRate).formatted(1)) % there, \((Double(counters.bytesRead) / 1e6).formatted(0)) MB read, \((Double(counters.waiting) * 1e-9).formatted(2)) s waited for the disk, \((Double(counters.computing) * 1e-9).formatted(2)) s computed",
+        ])
+      }
       if let group, let peak = group.peakBytes {
         rows.append(["peak charged to the control group", "\((Double(peak) / 1e6).formatted(1)) of \((Double(group.limitBytes) / 1e6).formatted(1)) MB"])
       }

@@ -8,6 +8,7 @@ import Tokenizer
 extension KVFormat: ExpressibleByArgument {}
 extension EmbeddingTable.Storage: ExpressibleByArgument {}
 extension I2SLayout: ExpressibleByArgument {}
+extension RecordReads: ExpressibleByArgument {}
 extension ModelConfiguration.Activation: ExpressibleByArgument {}
 
 /// `--layout`: small, fast, or whichever suits the model and the machine.
@@ -124,9 +125,20 @@ struct RunArguments: ParsableArguments {
   @Option(help: "Megabytes (of 1,000,000 bytes) that the process may take; what does not fit is refused.")
   var memoryLimit: Int?
 
+  @Option(help: "Megabytes for experts that are read from disk as they are needed. (default: all experts where they fit, else what is free)")
+  var expertCache: Int?
+
+  @Option(help: "Threads that read experts.")
+  var expertReaders = 4
+
+  @Option(help: "How experts are read: direct (past the page cache) or buffered. (default: what is faster here)")
+  var expertReads: RecordReads?
+
   func validate() throws {
     guard 0...256 ~= threads else { throw ValidationError("--threads: expected 0...256, found \(threads)") }
     if let context, !(1...1_048_576 ~= context) { throw ValidationError("--context: expected 1...1048576, found \(context)") }
+    if let expertCache, !(0...16_000_000 ~= expertCache) { throw ValidationError("--expert-cache: expected 0...16000000, found \(expertCache)") }
+    guard 1...64 ~= expertReaders else { throw ValidationError("--expert-readers: expected 1...64, found \(expertReaders)") }
     if let memoryLimit, !(1...16_000_000 ~= memoryLimit) { throw ValidationError("--memory-limit: expected 1...16000000, found \(memoryLimit)") }
   }
 
@@ -136,6 +148,10 @@ struct RunArguments: ParsableArguments {
   /// The model with its working memory and threads.
   /// - Parameter kvBudgetBytes: for all keys and values; nil: enough for two full contexts.
   func load(_ packed: PackedModel, kvBudgetBytes: Int? = nil) throws -> Model {
+    try Model(packed, options: options(packed, kvBudgetBytes: kvBudgetBytes))
+  }
+
+  func options(_ packed: PackedModel, kvBudgetBytes: Int? = nil) -> ModelOptions {
     let longest = packed.configuration.contextLength
     var options = ModelOptions()
     options.threads = threadCount
@@ -143,7 +159,10 @@ struct RunArguments: ParsableArguments {
     options.contextLength = min(longest, context ?? min(longest, 4096))
     options.memoryLimit = memoryLimit.map { $0 * 1_000_000 }
     options.kvBudgetBytes = kvBudgetBytes
-    return try Model(packed, options: options)
+    options.expertCacheBytes = expertCache.map { $0 * 1_000_000 }
+    options.expertReaders = expertReaders
+    options.expertReads = expertReads
+    return options
   }
 }
 

@@ -70,6 +70,9 @@ func makeEngine(_ configuration: AgentConfiguration, model path: String) throws 
   options.contextLength = configuration.model.context
   options.kvBudgetBytes = configuration.memory.kvBytes
   options.memoryLimit = configuration.memory.limitBytes
+  options.expertCacheBytes = configuration.experts.cacheBytes
+  options.expertReaders = configuration.experts.readers
+  options.expertReads = configuration.experts.reads.flatMap(RecordReads.init(rawValue:))
   options.reserved = [
     // Texts of waiting jobs are in the journal; in memory are their numbers, and what one turn of the loop reads.
     MemoryPlan.Entry("queue and messages", configuration.limits.queueJobs * 100 + 2 * configuration.limits.job.payloadBytes, "\(configuration.limits.queueJobs) jobs")

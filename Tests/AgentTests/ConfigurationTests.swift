@@ -8,7 +8,7 @@ import Testing
 @Suite struct Configuration {
   static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../device-config").standardized.path
 
-  @Test(arguments: ["arm-gateway.toml", "x86-gateway.toml", "large-box.toml"])
+  @Test(arguments: ["arm-gateway.toml", "x86-gateway.toml", "large-box.toml", "expert-box.toml"])
   func theFilesInDeviceConfigLoad(name: String) throws {
     let path = Self.folder + "/" + name
     let configuration = try AgentConfiguration.load(path: path, environment: ["STATE_DIRECTORY": "/var/lib/sterna"])
@@ -43,6 +43,8 @@ import Testing
   static let wrong: [Wrong] = [
     Wrong("[mqtt]\nport = 99999", "line 4: mqtt.port", "1...65535", "99999"),
     Wrong("[mqtt]\nport = \"1883\"", "mqtt.port", "an integer", "the string \"1883\""),
+    Wrong("[experts]\nreads = \"mmap\"", "experts.reads", "direct", "mmap"),
+    Wrong("[experts]\nreaders = 0", "experts.readers", "1...64", "0"),
     Wrong("[mqtt]\nprot = 1883", "line 4: mqtt.prot", "not a known key", "did you mean port?"),
     Wrong("[mqqt]\nport = 1883", "mqqt", "did you mean mqtt?"),
     Wrong("[mqtt]\npassword = \"x\"", "line 4: mqtt.password", "STERNA_MQTT_PASSWORD"),

@@ -45,6 +45,9 @@ func packed(
   return try PackedModel.open(path)
 }
 
+/// The hub folder of a reference model.
+func mixtureFolder(_ name: String) -> String { fixtures.appendingPathComponent(name).path }
+
 func model(
   _ packed: PackedModel, threads: Int = 1, kv: KVFormat = .f32, batchTokens: Int = 128, kernel: String? = nil, kvBudgetBytes: Int? = nil
 ) throws -> Model {

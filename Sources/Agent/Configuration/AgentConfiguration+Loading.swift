@@ -42,7 +42,7 @@ extension AgentConfiguration {
 
 extension AgentConfiguration {
   private static func read(_ root: JSONReader, _ environment: [String: String]) throws(SternaError) -> AgentConfiguration {
-    try root.allow(["agent", "mqtt", "model", "memory", "limits", "journal", "prefixes", "pool", "tasks", "home_assistant", "prometheus"])
+    try root.allow(["agent", "mqtt", "model", "memory", "experts", "limits", "journal", "prefixes", "pool", "tasks", "home_assistant", "prometheus"])
     var configuration = AgentConfiguration()
 
     let agent = root["agent"]
@@ -77,6 +77,16 @@ extension AgentConfiguration {
     try memory.allow(["limit_mb", "kv_mb"])
     configuration.memory.limitBytes = try memory["limit_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 32...16_000_000) * 1_000_000 }
     configuration.memory.kvBytes = try memory["kv_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 1...1_000_000) * 1_000_000 }
+
+    let experts = root["experts"]
+    try experts.allow(["cache_mb", "readers", "reads"])
+    configuration.experts.cacheBytes = try experts["cache_mb"].optional.map { reader throws(SternaError) in try reader.int(in: 0...16_000_000) * 1_000_000 }
+    if let readers = experts["readers"].optional { configuration.experts.readers = try readers.int(in: 1...64) }
+    if let reads = experts["reads"].optional {
+      let word = try reads.string()
+      guard ["auto", "direct", "buffered"].contains(word) else { throw reads.error("is not a way to read experts", expected: "\"auto\", \"direct\" or \"buffered\"") }
+      configuration.experts.reads = word == "auto" ? nil : word
+    }
 
     let limits = root["limits"]
     try limits.allow(["payload_kb", "input_kb", "labels", "fields", "queue_jobs", "queue_mb", "in_flight"])

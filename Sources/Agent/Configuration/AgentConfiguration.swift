@@ -14,6 +14,7 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var mqtt = MQTT()
   public var model = Model()
   public var memory = Memory()
+  public var experts = Experts()
   public var limits = Limits()
   public var journal = Journal()
   public var prefixes = Prefixes()
@@ -100,6 +101,18 @@ public struct AgentConfiguration: Sendable, Equatable {
     public var store = "models"
     /// From where `request/model/load` may take a model: folders and what is below them.
     public var importFolders = ["/media", "/run/media", "/mnt"]
+
+    public init() {}
+  }
+
+  /// Experts that are read from disk as they are needed, for models that have some.
+  public struct Experts: Sendable, Equatable {
+    /// Bytes for them; nil: all experts where they fit under the memory limit, else what it has free.
+    public var cacheBytes: Int?
+    /// Threads that read them.
+    public var readers = 4
+    /// `direct` (past the page cache) or `buffered`; nil: whichever is faster, measured at the start.
+    public var reads: String?
 
     public init() {}
   }

@@ -251,6 +251,9 @@ void ct_unpack_q8_0(const void *row, float *out, size_t n);
 void ct_unpack_q6_k(const void *row, float *out, size_t n);
 void ct_unpack_iq4_nl(const void *row, float *out, size_t n);
 
+/* Moves whole pages to another address, in the place of what is mapped there, in one step for the kernel. */
+bool ct_move_mapping(void *from, size_t bytes, void *to);
+
 #pragma clang assume_nonnull end
 
 #if defined(__cplusplus)

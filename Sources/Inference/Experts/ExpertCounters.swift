@@ -1,3 +1,5 @@
+import Basics
+
 /// What experts cost so far.
 public struct ExpertCounters: Sendable, Equatable {
   /// Experts that were asked for, once for each block and pass.
@@ -20,16 +22,22 @@ public struct ExpertCounters: Sendable, Equatable {
   /// The part of what was asked for that was there; 1 where nothing was asked for.
   public var hitRate: Double { asked == 0 ? 1 : Double(hits) / Double(asked) }
 
-  public static func - (a: Self, b: Self) -> Self {
-    var c = Self()
-    c.asked = a.asked - b.asked
-    c.hits = a.hits - b.hits
-    c.guessed = a.guessed - b.guessed
-    c.reads = a.reads - b.reads
-    c.bytesRead = a.bytesRead - b.bytesRead
-    c.retries = a.retries - b.retries
-    c.waiting = a.waiting - b.waiting
-    c.computing = a.computing - b.computing
-    return c
+  public static func - (a: Self, b: Self) -> Self { a.combined(b, -) }
+  public static func + (a: Self, b: Self) -> Self { a.combined(b, +) }
+
+  private func combined(_ other: Self, _ operation: (Int, Int) -> Int) -> Self {
+    var result = Self()
+    for path in [\Self.asked, \.hits, \.guessed, \.reads, \.bytesRead, \.retries, \.waiting, \.computing] {
+      result[keyPath: path] = operation(self[keyPath: path], other[keyPath: path])
+    }
+    return result
+  }
+
+  /// For programs: what stands in results, in `health` and in what `bench` prints.
+  public var json: JSON {
+    [
+      "hit_rate": .number((hitRate * 1e4).rounded() / 1e4), "bytes_read": .number(bytesRead), "waited_for_disk_ms": .number(waiting / 1_000_000),
+      "computed_ms": .number(computing / 1_000_000), "retries": .number(retries),
+    ]
   }
 }

@@ -1,6 +1,5 @@
 import Basics
 import CTernary
-import Glibc
 
 /// Experts on disk: a bounded pool of slots in front of a few threads that read.
 ///
@@ -18,6 +17,7 @@ package final class ExpertPool: ExpertSource {
   package let slots: Int
   /// Whether records stay for later tokens.
   package let isCache: Bool
+  let reads: RecordReads
   private let blocks: [Block?]
   private let memory: SlotMemory
   private let queue: ReadQueue
@@ -39,7 +39,8 @@ package final class ExpertPool: ExpertSource {
   ) throws(SternaError) {
     let records = places.compactMap { $0 }.reduce(0) { $0 + $1.count }
     let recordBytes = places.lazy.compactMap { $0?.first?.bytes }.first ?? 4096
-    let layout = Self.layout(records: records, recordBytes: recordBytes, perToken: chosen * places.count { $0 != nil }, chosen: chosen, budget: budget)
+    let sizes = ExpertSizes(records: records, recordBytes: recordBytes, perToken: chosen * places.count { $0 != nil }, chosen: chosen)
+    let layout = sizes.layout(budget)
     guard layout.slots >= min(2, records), let memory = SlotMemory(slots: layout.slots, slotBytes: recordBytes) else {
       throw SternaError(
         .memoryLimit, "there is no room for experts to be read into", expected: "at least \(2 * recordBytes) bytes, two records", found: "\(budget) bytes",
@@ -47,6 +48,7 @@ package final class ExpertPool: ExpertSource {
     }
     slots = layout.slots
     isCache = layout.isCache
+    reads = reader.reads
     self.memory = memory
     table = SlotTable(slots: slots, keys: records)
     indexOfSlot = .init(repeating: -1, count: slots)
@@ -60,20 +62,6 @@ package final class ExpertPool: ExpertSource {
     let checksum = kernels.checksum
     queue = ReadQueue(threads: threads, reader: reader, path: path, memory: memory) { checksum($0, $1) }
     guard queue.threads > 0 else { throw SternaError(.unsupported, "no thread can be started that reads experts") }
-  }
-
-  /// How many slots a budget gives, and whether they are a cache.
-  ///
-  /// - Parameter perToken: experts that one token uses in all blocks.
-  static func layout(records: Int, recordBytes: Int, perToken: Int, chosen: Int, budget: Int) -> (slots: Int, isCache: Bool) {
-    let most = min(records, max(0, budget) / recordBytes)
-    return most >= min(perToken, records) ? (most, true) : (min(most, 2 * chosen), false)
-  }
-
-  private func now() -> Int {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec &* 1_000_000_000 &+ now.tv_nsec
   }
 
   package var counters: ExpertCounters {
@@ -97,9 +85,11 @@ package final class ExpertPool: ExpertSource {
       }
       table.pin(slot)
       if isGuess[slot] { counted.guessed += 1 }
-      isGuess[slot] = false
       indexOfSlot[slot] = Int32(index)
-      if table.isThere(slot) { ready.append(ReadyExpert(index: index, record: UnsafeRawPointer(memory[slot]))) }
+      if table.isThere(slot) {
+        isGuess[slot] = false
+        ready.append(ReadyExpert(index: index, record: UnsafeRawPointer(memory[slot])))
+      }
     }
     counted.hits += ready.count
     // What was guessed for this block and is not needed will not be: the block is here.
@@ -129,8 +119,10 @@ package final class ExpertPool: ExpertSource {
       let start = now()
       let completions = queue.completions()
       counted.waiting += now() - start
-      (ready, failure) = settle(completions)
+      let settled = settle(completions)
+      (ready, failure) = (settled.ready, settled.failure)
       guard failure == nil else { break }
+      next += settled.again
       // Also where nothing arrived that is being waited for: a guess may have given its slot free.
       demand(&next, experts, block)
       finish(ready)
@@ -164,25 +156,32 @@ package final class ExpertPool: ExpertSource {
     queue.demand(requests)
   }
 
-  /// Takes in what was read. Returns what is being waited for, and the first failure among that: a guess that failed is only a guess.
-  @discardableResult private func settle(_ completions: [ReadQueue.Completion]) -> (ready: [ReadyExpert], failure: SternaError?) {
+  /// Takes in what was read. Returns what is being waited for; what has to be asked for again, since a guess that failed is only a guess; and the first
+  /// failure of a reading that was asked for.
+  @discardableResult private func settle(_ completions: [ReadQueue.Completion]) -> (ready: [ReadyExpert], again: [Int], failure: SternaError?) {
     var ready: [ReadyExpert] = []
+    var again: [Int] = []
     var failure: SternaError?
     for completion in completions {
       let slot = completion.slot
+      let index = Int(indexOfSlot[slot])
       counted.reads += 1
       counted.bytesRead += completion.bytes
       if let error = completion.error {
-        if indexOfSlot[slot] >= 0 { failure = failure ?? error }
+        if index >= 0 {
+          if isGuess[slot] { again.append(index) } else { failure = failure ?? error }
+        }
         indexOfSlot[slot] = -1
         isGuess[slot] = false
         table.clear(slot)
         continue
       }
       table.fill(slot)
-      if indexOfSlot[slot] >= 0 { ready.append(ReadyExpert(index: Int(indexOfSlot[slot]), record: UnsafeRawPointer(memory[slot]))) }
+      guard index >= 0 else { continue }
+      isGuess[slot] = false
+      ready.append(ReadyExpert(index: index, record: UnsafeRawPointer(memory[slot])))
     }
-    return (ready, failure)
+    return (ready, again, failure)
   }
 
   /// Lets go of everything after a failure, once nothing is read into these slots any more.
