@@ -53,6 +53,8 @@ final class InferenceThread: Sendable {
     var underWay = 0
     var done: [Done] = []
     var complaint: SternaError?
+    /// What experts on disk have cost so far.
+    var expertCosts: JSON?
     var isStopping = false
     /// Of those that run, the ones that nobody wants any more.
     var cancelled: Set<Int> = []
@@ -120,9 +122,11 @@ final class InferenceThread: Sendable {
       self.progressed()
       let now = Clock.uptime
       let started = underWay.removeValue(forKey: sequence)?.started ?? now
+      let expertCosts = engine.expertCosts
       self.state.with {
         $0.underWay -= 1
         $0.cancelled.remove(sequence)
+        $0.expertCosts = expertCosts
         $0.done.append(Done(sequence: sequence, outcome: outcome, model: identity, started: started, ended: now))
       }
       self.wake.ring()
@@ -192,6 +196,9 @@ final class InferenceThread: Sendable {
       return state.done
     }
   }
+
+  /// What experts on disk have cost so far, for `health`; nil where there are none.
+  var expertCosts: JSON? { state.quietly { $0.expertCosts } }
 
   /// Something for the log, once.
   func takeComplaint() -> SternaError? {

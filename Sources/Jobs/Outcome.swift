@@ -1,4 +1,5 @@
 import Basics
+import Inference
 
 /// What became of a job that ran.
 public struct Outcome: Sendable {
@@ -23,6 +24,8 @@ public struct Usage: Sendable, Equatable {
   public var outputTokens = 0
   /// Passes over the model's weights.
   public var forwardPasses = 0
+  /// What experts on disk cost in those passes, which other jobs may have shared; nil where there are none.
+  public var experts: ExpertCounters?
 
   public init() {}
 }

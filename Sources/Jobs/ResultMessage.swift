@@ -60,7 +60,9 @@ public struct ResultMessage: Sendable {
   public func success(_ answer: Answer, usage: Usage, truncated: Bool) -> JSON {
     var object: JSON.Object = ["v": 1, "id": .string(id), "status": "ok", "task": .string(task), "result": answer.json]
     if let timing { object["timing"] = timing }
-    object["usage"] = ["in": .number(usage.inputTokens), "out": .number(usage.outputTokens), "passes": .number(usage.forwardPasses)]
+    var costs: JSON.Object = ["in": .number(usage.inputTokens), "out": .number(usage.outputTokens), "passes": .number(usage.forwardPasses)]
+    if let experts = usage.experts { costs["experts"] = experts.json }
+    object["usage"] = .object(costs)
     object["truncated"] = .bool(truncated)
     if let model { object["model"] = model.json }
     addTail(to: &object)

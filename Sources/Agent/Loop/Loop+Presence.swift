@@ -82,6 +82,7 @@ extension Loop {
         "paused": .array(escalations.paused(now).map { .string($0) }),
       ]
     }
+    if let experts = inference.expertCosts { health["experts"] = experts }
     // What the kernel holds against a limit, page cache and all.
     if let group = ProcessMemory.group {
       health["memory_limit_bytes"] = .number(group.limitBytes)

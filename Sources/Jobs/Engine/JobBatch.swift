@@ -76,10 +76,15 @@ package final class JobBatch {
     defer { collect() }
     guard !plan.isEmpty else { return false }
     do {
+      let before = engine.network.expertCounters
       let states = try engine.network.forward(plan.flatMap(\.steps))
+      let experts = before.flatMap { before in engine.network.expertCounters.map { $0 - before } }
       var row = 0
       for part in plan {
-        for job in part.counted { job.usage.forwardPasses += 1 }
+        for job in part.counted {
+          job.usage.forwardPasses += 1
+          if let experts { job.usage.experts = (job.usage.experts ?? ExpertCounters()) + experts }
+        }
         switch part.owner {
         case .job(let job): job.take(states, from: row)
         case .load(let load): load.fed += part.steps.reduce(0) { $0 + $1.tokens.count }

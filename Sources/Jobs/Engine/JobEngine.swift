@@ -15,6 +15,7 @@ public final class JobEngine: JobRunner {
   public let template: PromptTemplate
   /// Jobs under way at once, as far as the memory for keys and values allows.
   public let width = 16
+  public var expertCosts: JSON? { network.expertCounters?.json }
 
   /// Tokens that the list of a classification's labels may take in the prompt: half of a small context, a quarter of a large one. The text must have room, too, and the list is the same for every text.
   let listTokens: Int

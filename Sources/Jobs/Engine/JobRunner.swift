@@ -32,6 +32,8 @@ public protocol JobRunner: AnyObject {
   var model: ModelIdentity { get }
   /// How many jobs gain from being under way together.
   var width: Int { get }
+  /// What experts on disk have cost so far, for `health`; nil where there are none.
+  var expertCosts: JSON? { get }
   /// Never throws: what goes wrong is in the outcome.
   func run(_ job: Job, control: RunControl) -> Outcome
   /// Answers jobs until `take` has none and all are answered. Jobs join and leave between two passes over the weights.
@@ -47,6 +49,7 @@ public protocol JobRunner: AnyObject {
 
 extension JobRunner {
   public var width: Int { 1 }
+  public var expertCosts: JSON? { nil }
   public func rest(shouldStop: () -> Bool) throws(SternaError) {}
   public func run(_ job: Job) -> Outcome { run(job, control: RunControl()) }
 
