@@ -1,4 +1,5 @@
 import Basics
+import Glibc
 
 /// A model of a given shape with random weights: what a real one costs, without downloading it. 42.2 % of its weights are zero, as in
 /// BitNet b1.58 2B4T. Scales are such that values keep their size on the way through the blocks, so that nothing overflows and
@@ -9,13 +10,22 @@ public struct DummySource: Sendable {
   public let configuration: ModelConfiguration
   let shape: DummyShape
   private let seed: UInt64
+  /// How the matrices of a mixture are made, in blocks where the storage has such, and those of its experts.
+  private let trunk: WeightStorage
+  private let experts: WeightStorage
 
   /// - Parameters:
+  ///   - blocks: of the shape's, the first so many; nil: all.
   ///   - beginOfText, endOfText: the tokens of the vocabulary that goes with it.
-  public init(_ shape: DummyShape, seed: UInt64 = 0, beginOfText: Int32? = nil, endOfText: Int32? = nil) {
+  public init(
+    _ shape: DummyShape, blocks: Int? = nil, trunk: WeightStorage = .q8_0, experts: WeightStorage = .q4_0, seed: UInt64 = 0, beginOfText: Int32? = nil,
+    endOfText: Int32? = nil
+  ) {
     self.shape = shape
     self.seed = seed
-    var configuration = shape.configuration
+    self.trunk = trunk
+    self.experts = experts
+    var configuration = shape.configuration(blocks: blocks)
     configuration.beginOfText = beginOfText
     configuration.endOfText = endOfText.map { [$0] } ?? []
     self.configuration = configuration
@@ -67,6 +77,50 @@ extension DummySource: WeightSource {
       let sum = (bits & 0xFFFF) &+ (bits >> 16 & 0xFFFF) &+ (bits >> 32 & 0xFFFF) &+ bits >> 48
       let centred = Float(Int32(truncatingIfNeeded: sum) &- 131_070) * (1 / 65_535)
       out[i] = isVector ? 1 + centred * factor : centred * factor
+    }
+  }
+
+  /// Matrices of mixtures are made in the form in which they are stored: a model of 16 GB would take hours as floats.
+  package func storage(_ tensor: PlannedTensor) throws(SternaError) -> WeightStorage? {
+    guard case .matrix(_, let columns, _) = tensor.kind else { return nil }
+    let storage = if case .block(_, .expert) = tensor.part { experts } else { trunk }
+    return storage == .f32 || columns % 32 != 0 ? nil : storage
+  }
+
+  /// Random codes, with scales that keep the size of values on the way through the blocks.
+  package func blocks(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableRawBufferPointer) throws(SternaError) {
+    guard case .matrix(_, let columns, _) = tensor.kind, let storage = try storage(tensor), let start = out.baseAddress else { return }
+    let stream = Stream(seed: seed, tensor.name + "#\(tensor.part)")
+    // Root mean squares of random codes.
+    let deviation: Float =
+      switch storage {
+      case .f32: 1
+      case .q8_0: 73.9
+      case .q4_0: 4.64
+      case .mxfp4: 5.85 / 2
+      case .iq4_nl: 68.6
+      }
+    let scale = Self.gain(tensor.part, configuration) / (Float(columns).squareRoot() * deviation)
+    let bytes = storage == .q8_0 ? 34 : storage == .mxfp4 ? 17 : 18
+    let head: UInt16 = storage == .mxfp4 ? UInt16(127 + Int(log2(scale).rounded())) : Float16(scale).bitPattern
+    let words = (bytes + 7) / 8
+    let first = rows.lowerBound * (columns / 32)
+    for block in 0..<rows.count * (columns / 32) {
+      let to = start + block * bytes
+      for word in 0..<words {
+        var bits = stream.bits((first + block) &* words &+ word).littleEndian
+        memcpy(to + 8 * word, &bits, min(8, bytes - 8 * word))
+      }
+      if storage == .mxfp4 { to.storeBytes(of: UInt8(head), as: UInt8.self) } else { to.storeBytes(of: head.littleEndian, as: UInt16.self) }
+    }
+  }
+
+  /// The size of what a matrix gives for values of size 1. What goes back into the residual stream is as large as the embeddings in it.
+  private static func gain(_ part: ModelPart, _ c: ModelConfiguration) -> Float {
+    switch part {
+    case .block(_, .linear(.output)), .block(_, .linear(.down)), .block(_, .linear(.sharedDown)), .block(_, .expert(_, .down)):
+      logitDeviation / Float(c.hiddenSize).squareRoot()
+    default: 1
     }
   }
 

@@ -1,4 +1,5 @@
 import Basics
+import CTernary
 import ModelFile
 import Testing
 
@@ -12,6 +13,46 @@ import Testing
     try configuration.validate()
     let sum = configuration.plan().reduce(0) { if case .ternary(let rows, let columns) = $1.kind { $0 + rows * columns } else { $0 } }
     #expect(sum == weights)
+  }
+
+  /// Parameters of one expert, and of all matrices but the experts'; the sizes that their makers give.
+  @Test(arguments: [
+    (DummyShape.qwen3MoE, 6144, 4_718_592), (.qwen15MoE, 1440, 8_650_752), (.olmoe, 1024, 6_291_456), (.deepseekV2Lite, 1664, 8_650_752),
+  ])
+  func mixturesHaveTheExpertsOfTheirModels(shape: DummyShape, records: Int, weights: Int) throws {
+    for blocks in [nil, 2] {
+      let configuration = shape.configuration(blocks: blocks)
+      try configuration.validate()
+      let experts = try #require(configuration.experts)
+      let sum = configuration.plan().reduce(0) { if case .experts(let count) = $1.kind { $0 + count } else { $0 } }
+      #expect(blocks != nil || sum == records)
+      #expect(3 * experts.size * configuration.hiddenSize == weights)
+    }
+  }
+
+  /// Products with values of size 1 have size 1, or that of the embeddings where they go back into the residual stream.
+  @Test(arguments: [WeightStorage.q4_0, .q8_0, .mxfp4, .iq4_nl]) func mixturesAreMadeInTheirStoredForm(storage: WeightStorage) throws {
+    let source = DummySource(.olmoe, experts: storage, seed: 4)
+    let kind = try #require(storage.brickKind)
+    let blockBytes = storage == .q8_0 ? 34 : storage == .mxfp4 ? 17 : 18
+    for (linear, gain) in [(Linear.gate, Float(1)), (.down, 1.5 / Float(2048).squareRoot())] {
+      let planned = source.configuration.expert(3, 17, linear)
+      guard case .matrix(_, let columns, _) = planned.kind else { throw SternaError(.badFile, "not a matrix") }
+      #expect(try source.storage(planned) == storage)
+      func blocks(_ planned: PlannedTensor, _ rows: Range<Int>) throws -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: rows.count * columns / 32 * blockBytes)
+        try bytes.withUnsafeMutableBytes { try source.blocks(planned, rows: rows, into: $0) }
+        return bytes
+      }
+      let some = try blocks(planned, 16..<48)
+      #expect(try blocks(planned, 32..<33) == Array(some[16 * columns / 32 * blockBytes..<17 * columns / 32 * blockBytes]))
+      #expect(try blocks(source.configuration.expert(3, 18, linear), 16..<48) != some)
+      var bricks = [UInt8](repeating: 0, count: storage.bytes(rows: 32, columns: columns)), row = [Float](repeating: 0, count: columns)
+      ct_brick_pack(kind, some, 32, columns, &bricks)
+      ct_brick_unpack(kind, bricks, columns, 5, &row)
+      let size = row.reduce(0) { $0 + $1 * $1 }.squareRoot() / gain
+      #expect(0.6 < size && size < 1.6, "\(size)")
+    }
   }
 
   @Test func sameSeedSameBytes() throws {
