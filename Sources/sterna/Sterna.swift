@@ -19,6 +19,6 @@ struct Sterna: ParsableCommand {
     version: Agent.version,
     subcommands: [
       Run.self, Pack.self, Inspect.self, Sign.self, Verify.self, ModelCommand.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
-      Bench.self, Doctor.self, Dummy.self,
+      Bench.self, Doctor.self, Plan.self, Experts.self, Dummy.self,
     ])
 }
