@@ -30,6 +30,8 @@ extension WithBroker {
         if i % 3 == 2 { try run.killBroker() }
         if i % 6 != 2 { try run.killAgent() }
         try run.answers.read()
+        // A job that was at the engine alone when the agent died waits until the agent has lived for seconds without it, and the client for that job.
+        if i % 50 == 49 { usleep(.random(in: 2_000_000...12_000_000, using: &run.random)) }
       }
       for (id, payload) in try submitting.end() {
         run.add([id])
@@ -84,6 +86,7 @@ private final class Submitting: Sendable {
     options.clientID = "press"
     options.resendAfter = 1
     options.window = 200
+    options.timeout = 120
     Foundation.Thread.detachNewThread { [self, options] in
       let submitter = Submitter(options: options)
       var number = 0
