@@ -9,7 +9,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
   ],
   targets: [
     .target(name: "CTernary"),
@@ -27,11 +26,9 @@ let package = Package(
     .target(
       name: "Agent",
       dependencies: [
-        "Basics", "ModelFile", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"), "TOMLKit",
+        "Basics", "ModelFile", "Jobs", "CMosquitto", "CSQLite", .product(name: "Logging", package: "swift-log"),
         .product(name: "Crypto", package: "swift-crypto"),
-      ],
-      // TOMLKit imports Foundation. Without this its members leak into ours, and one of them links 40 MB.
-      swiftSettings: [.enableUpcomingFeature("MemberImportVisibility")]),
+      ]),
     .executableTarget(
       name: "sterna",
       dependencies: ["Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),

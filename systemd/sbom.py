@@ -19,9 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Sources that Swift packages vendor: no package manager knows of them, and their flaws are ours. The version is read from the sources where they say it.
 VENDORED = {
     "swift-crypto": ("BoringSSL", "Apache-2.0 OR ISC", "hash.txt", r"([0-9a-f]{40})"),
-    "tomlkit": ("toml++", "MIT", "toml.hpp", r"#define TOML_LIB_MAJOR\s+(\d+)[\s\S]*?#define TOML_LIB_MINOR\s+(\d+)[\s\S]*?#define TOML_LIB_PATCH\s+(\d+)"),
 }
-LICENSES = {"tomlkit": "MIT"}  # the others are Apache-2.0
 
 
 def run(*command):
@@ -40,7 +38,7 @@ def swift_packages():
         version = state.get("version") or state["revision"]
         yield {
             "type": "library", "name": name, "version": version, "purl": f"pkg:swift/{where}@{version}",
-            "licenses": [{"license": {"id": LICENSES.get(name, "Apache-2.0")}}],
+            "licenses": [{"license": {"id": "Apache-2.0"}}],
             "externalReferences": [{"type": "vcs", "url": pin["location"], "comment": f"revision {state['revision']}"}],
         }
         if name in VENDORED:

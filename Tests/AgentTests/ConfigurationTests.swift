@@ -74,6 +74,10 @@ import Testing
     // The TOML parser ends the process over these.
     Wrong("[[@tasks]]\n", "line 3", "not TOML"),
     Wrong("[ =]\n", "line 3", "not TOML"),
+    Wrong("[limits]\nlabels = [}\n", "line 4", "not TOML"),
+    Wrong("[limits]\nlabels = [1, { a = 1 ]\n", "line 4", "not TOML"),
+    Wrong("[\n", "line 3", "not TOML"),
+    Wrong("[[ \r\na = 1", "line 3", "not TOML"),
     Wrong("[\u{301}a]\n", "line 3", "not TOML"),
     Wrong("require_signature = true", "model.keys", "models must be signed", "sterna sign --new-key"),
     Wrong("keys = \"/does/not/exist\"", "line 3: model.keys", "/does/not/exist", "No such file"),

@@ -61,7 +61,7 @@ extension WithBroker {
       // What the pool is asked is what the task asks.
       let question = try asked.first("the question")
       #expect(question["input"] == "oil on the floor" && question["options.alternatives"] == 1 && question["options.ttl_ms"] == 60000)
-      #expect(question["labels"] == (["leak", ["description": "only loud", "name": "noise"]] as JSON))
+      #expect(question["labels"] == (["leak", ["name": "noise", "description": "only loud"]] as JSON))
       #expect(question["id"] != both[0]["id"])
       #expect(listener.all.count == 2 && asked.all.count == 1)
       agent.stop()

@@ -75,7 +75,8 @@ extension WithBroker {
       // Without TLS, or against a broker without it.
       let plain = try Broker()
       expect(complaint(plain, secure.ca), names: "no TLS on mqtt.port")
-      #expect(throws: SternaError.self) { try Agent.checkBroker(.parse(RunningAgent.toml(secure.broker), name: "t", environment: [:])) }
+      let plainly = #expect(throws: SternaError.self) { try Agent.checkBroker(.parse(RunningAgent.toml(secure.broker), name: "t", environment: [:])) }
+      #expect(plainly?.remedy?.contains("[mqtt.tls]") == true)
     }
 
     @Test func anotherAuthorityIsRefused() throws {

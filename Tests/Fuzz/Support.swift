@@ -71,8 +71,8 @@ final class RogueBroker {
 
 /// What a broker might send over MQTT 5: PUBLISH packets whose topics, properties and payloads come from an input, in frames that are right. Any bytes would end in libmosquitto before 2.1,
 /// which takes a property that it does not know for a mistake of its own and ends the process (docs/security.md).
-func publications(_ bytes: some Sequence<UInt8>) -> [UInt8] {
-  var rest = Array(bytes)[...]
+func publications(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
+  var rest = bytes
   func take(_ count: Int) -> [UInt8] {
     defer { rest = rest.dropFirst(count) }
     return Array(rest.prefix(count))

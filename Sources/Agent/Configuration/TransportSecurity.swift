@@ -37,7 +37,7 @@ extension AgentConfiguration.TLS {
 ///
 /// - Parameters:
 ///   - log: the library's complaints since the connection was begun.
-///   - isBrokenOff: the broker ended TLS before it said a word of MQTT. Of the alert that came with it the library says nothing.
+///   - isBrokenOff: the broker ended the connection before it said a word of MQTT. Of an alert that came with it the library does not always tell.
 /// - Returns: nil when this is nothing that is known here.
 func explainTLS(_ log: String, isBrokenOff: Bool, _ tls: AgentConfiguration.TLS) -> String? {
   func has(_ parts: String...) -> Bool { parts.contains { log.contains($0) } }
@@ -53,9 +53,10 @@ func explainTLS(_ log: String, isBrokenOff: Bool, _ tls: AgentConfiguration.TLS)
   if has("certificate verify failed") {
     return tls.ca == nil ? "the broker's certificate is signed by none that this system trusts; name its signer in mqtt.tls.ca" : "the broker's certificate is not signed by the one in mqtt.tls.ca, or has expired"
   }
-  if tls.psk == nil, isBrokenOff || has("certificate required", "handshake failure", "alert unknown ca", "alert bad certificate") {
+  if tls.psk == nil, isBrokenOff || has("alert") {
     return "the broker breaks TLS off; most likely it "
-      + (tls.certificate == nil ? "wants a client certificate: mqtt.tls.certificate and mqtt.tls.key" : "does not accept the certificate of mqtt.tls.certificate")
+      + (tls.certificate == nil
+        ? "wants a client certificate: mqtt.tls.certificate and mqtt.tls.key. Or there is no TLS on mqtt.port" : "does not accept the certificate of mqtt.tls.certificate")
   }
   return nil
 }

@@ -40,7 +40,7 @@ final class Client {
         _ = session.takeEvents()
         return code
       }
-      if let reason { throw SternaError(.io, "the broker hung up", at: broker, cause: reason) }
+      if let reason { throw SternaError(.io, "the broker hung up", at: broker, remedy: session.speaksTLS ? nil : "does it speak TLS on this port? Then so must we: [mqtt.tls], or --tls, --ca and their like", cause: reason) }
     }
     throw SternaError(.io, "the broker does not answer", at: broker)
   }

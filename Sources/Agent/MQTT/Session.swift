@@ -148,11 +148,11 @@ package final class Session {
 
   /// Why a connection is over, or is none.
   private func reason(_ code: Int32) -> String {
-    let isProtocolError = code == MOSQ_ERR_ERRNO.rawValue && errno == EPROTO
+    let isBrokenOff = !isGreeted && (code == MOSQ_ERR_CONN_LOST.rawValue || code == MOSQ_ERR_ERRNO.rawValue && [EPROTO, ECONNRESET, EPIPE].contains(errno))
     let words = Self.text(code)
     guard let tls else { return words }
     let details = complaints.isEmpty ? "" : " (\(complaints))"
-    return (explainTLS(complaints, isBrokenOff: isProtocolError && !isGreeted, tls) ?? words) + details
+    return (explainTLS(complaints, isBrokenOff: isBrokenOff, tls) ?? words) + details
   }
 }
 
@@ -177,6 +177,7 @@ extension Session {
 
   var socket: Int32 { mosquitto_socket(handle) }
   var wantsToWrite: Bool { mosquitto_want_write(handle) }
+  var speaksTLS: Bool { tls != nil }
 
   /// Reads the packets that are there, into `events`: at most `messages` of them or `bytes`, and none behind a CONNACK, so that what has
   /// to be said first can be.
