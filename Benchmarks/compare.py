@@ -71,10 +71,6 @@ def check(arguments):
              "and name that Python with --python")
 
 
-def bench_options(sterna: str) -> str:
-    return subprocess.run([sterna, "help", "bench"], capture_output=True, text=True).stdout
-
-
 def rows(arguments) -> list[Row]:
     bench = [arguments.sterna, "bench", arguments.model, "--kv", "q8"]  # as the agent has it under a memory limit
     peer = [arguments.python, str(HERE / "peer/llama_bench.py"), arguments.peer]
@@ -85,9 +81,8 @@ def rows(arguments) -> list[Row]:
                           [*peer, "-p", str(PREFILL), "-n", "0", *t], "prefill_tokens_per_s"))
         decode = [*bench, "-p", str(DEPTH), "-n", str(DECODE), *t, "--json"]
         peer_decode = [*peer, "-p", "0", "-d", str(DEPTH), "-n", str(DECODE), *t]
-        if arguments.has_candidates:
-            result.append(Row(f"decode, constrained to {arguments.candidates} rows of the head", "tokens/s", threads,
-                              [*decode, "--candidates", str(arguments.candidates)], peer_decode, "decode_tokens_per_s"))
+        result.append(Row(f"decode, constrained to {arguments.candidates} rows of the head", "tokens/s", threads,
+                          [*decode, "--candidates", str(arguments.candidates)], peer_decode, "decode_tokens_per_s"))
         result.append(Row("decode, whole head", "tokens/s", threads, decode, peer_decode, "decode_tokens_per_s"))
     t = ["-t", str(max(arguments.threads))]
     # Sterna's figure is the whole life of a process; llama.cpp's counts from opening the file, without Python's own start.
@@ -140,7 +135,6 @@ def main():
     if arguments.rounds < 1 or any(t < 1 for t in arguments.threads):
         fail("--rounds and --threads: expected at least 1")
     check(arguments)
-    arguments.has_candidates = "--candidates" in bench_options(arguments.sterna)
     arguments.output.mkdir(parents=True, exist_ok=True)
 
     with open(arguments.output / "performance.csv", "w", newline="") as file:
