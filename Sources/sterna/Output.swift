@@ -9,20 +9,26 @@ struct OutputOptions: ParsableArguments {
 }
 
 /// Writes to standard error, where progress and warnings go, so that standard output holds results alone.
-func note(_ text: String) { write(text, to: STDERR_FILENO) }
+func note(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
 /// Prints one line at once: whoever reads the other end of a pipe sees each line when it is made.
-func printLine(_ text: String) { write(text, to: STDOUT_FILENO) }
+func printLine(_ text: String) { write(text + "\n", to: STDOUT_FILENO) }
 
-private func write(_ text: String, to descriptor: Int32) {
+/// Writes all of a text, as long as somebody reads.
+func write(_ text: String, to descriptor: Int32) {
   var bytes = Array(text.utf8)[...]
-  bytes.append(UInt8(ascii: "\n"))
   while !bytes.isEmpty {
     let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
     if written < 0 && errno == EINTR { continue }
     guard written > 0 else { return }  // nobody reads any more
     bytes = bytes.dropFirst(written)
   }
+}
+
+/// Whether the other end of a pipe, or the terminal, is still there.
+var isOutputRead: Bool {
+  var descriptor = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+  return poll(&descriptor, 1, 0) <= 0 || descriptor.revents & Int16(POLLERR | POLLHUP) == 0
 }
 
 /// Right-aligned columns under their titles, two spaces apart.

@@ -18,7 +18,7 @@ struct Sterna: ParsableCommand {
       """,
     version: Agent.version,
     subcommands: [
-      Run.self, Pack.self, Inspect.self, Sign.self, Verify.self, ModelCommand.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Eval.self,
+      Run.self, Pack.self, Inspect.self, Sign.self, Verify.self, ModelCommand.self, Schema.self, Tokenize.self, Logits.self, Generate.self, Classify.self, Extract.self, Submit.self, Top.self, Eval.self,
       Bench.self, Doctor.self, Plan.self, Experts.self, Dummy.self,
     ])
 }

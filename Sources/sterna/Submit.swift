@@ -18,14 +18,6 @@ struct Submit: ParsableCommand {
 
   @Argument(help: "classify or extract.")
   var task: String
-  @Option(help: "The broker's host.")
-  var host = "127.0.0.1"
-  @Option(help: "The broker's port.")
-  var port = 1883
-  @Option(help: "User name; the password is taken from STERNA_MQTT_PASSWORD, or systemd's credential mqtt-password.")
-  var username: String?
-  @Option(help: "First levels of every topic.")
-  var base = "sterna"
   @Option(help: "The agent's id.")
   var agent = "gateway"
   @Option(help: "The name of a pool of agents, in place of one agent.")
@@ -40,13 +32,12 @@ struct Submit: ParsableCommand {
   var options: String?
   @Option(help: "Seconds to wait for a result.")
   var timeout = 60.0
-  @OptionGroup(title: "Transport security") var transport: TransportArguments
+  @OptionGroup var broker: BrokerArguments
   @OptionGroup var texts: TextArguments
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     guard let task = JobTask(rawValue: task) else { throw ValidationError("the task is classify or extract, not \(task)") }
-    guard 1...65_535 ~= port else { throw ValidationError("--port: expected 1...65535, found \(port)") }
     guard (task == .classify ? labels : fields ?? schema) != nil else {
       throw ValidationError(task == .classify ? "--labels is missing" : "--fields or --schema is missing")
     }
@@ -55,12 +46,8 @@ struct Submit: ParsableCommand {
 
   func run() throws {
     var connection = Submitter.Options()
-    connection.mqtt.host = host
-    connection.mqtt.port = port
-    connection.mqtt.username = if let username { username } else { try Secret.find("username", in: environment())?.text }
-    connection.mqtt.password = try Secret.find("password", in: environment())
-    connection.mqtt.tls = try transport.security()
-    connection.base = base
+    connection.mqtt = try broker.connection()
+    connection.base = broker.base
     connection.agent = agent
     connection.pool = pool
     connection.timeout = timeout

@@ -107,7 +107,7 @@ private func relativeError(_ got: [Double], _ want: [Double]) -> Double {
   }
 
   @Test func everyCommandShowsAnExample() throws {
-    for command in ["run", "pack", "inspect", "tokenize", "logits", "generate", "classify", "extract", "submit", "eval", "bench", "dummy"] {
+    for command in ["run", "pack", "inspect", "tokenize", "logits", "generate", "classify", "extract", "submit", "top", "eval", "bench", "dummy"] {
       let help = try SternaProcess.run(["help", command])
       #expect(help.status == 0)
       let lines = help.output.split(separator: "\n", omittingEmptySubsequences: false)
