@@ -2,9 +2,9 @@
 # systemd-boot.sh DEB   boots real systemd in a container without network and lives through an operator's year with the package DEB
 #
 # Installed, answering jobs through mosquitto, reloaded, broken by a mistake in its configuration, killed, frozen until the watchdog comes, out of disk,
-# upgraded over an edited configuration, removed and purged: Tests/systemd-boot/checks.sh, which runs inside. Needs root, debootstrap and
+# upgraded over an edited configuration, removed and purged: Tests/systemd-boot/checks.sh, which runs inside. Needs root, mmdebstrap and
 # systemd-nspawn; where there is no root, no mirror or no right to make containers it says so and ends with 0. The container's system is made once
-# (.build/systemd-boot/base, 300 MB) and copied for each run. MIRROR names another Debian mirror.
+# (.build/systemd-boot/base, 200 MB) and copied for each run. MIRROR names another Debian mirror.
 set -euo pipefail
 deb=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,16 +13,15 @@ PATH=$PATH:/usr/sbin
 skip() { echo "systemd-boot: skipped: $*"; exit 0; }
 
 [ "$(id -u)" -eq 0 ] || skip "only root can boot a container"
-for tool in debootstrap systemd-nspawn unshare; do command -v "$tool" >/dev/null || skip "$tool is missing"; done
+for tool in mmdebstrap systemd-nspawn unshare; do command -v "$tool" >/dev/null || skip "$tool is missing"; done
 if [ ! -e "$store/base/.complete" ]; then
   mkdir -p "$store"
   rm -rf "$store/base"
   # A library that the package depends on and this list lacks would have to come from a network that the container does not have.
-  debootstrap --variant=minbase \
+  mmdebstrap --variant=essential --dpkgopt=force-unsafe-io \
     --include=systemd,systemd-sysv,dbus,mosquitto,mosquitto-clients,libmosquitto1,libsqlite3-0,libstdc++6,libgcc-s1,procps \
-    bookworm "$store/base" "${MIRROR:-http://deb.debian.org/debian}" >"$store/debootstrap.log" 2>&1 \
-    || skip "debootstrap failed, is there a mirror? $(tail -1 "$store/debootstrap.log")"
-  rm -rf "$store"/base/var/cache/apt/archives/*.deb "$store"/base/var/lib/apt/lists/*
+    bookworm "$store/base" "${MIRROR:-http://deb.debian.org/debian}" >"$store/mmdebstrap.log" 2>&1 \
+    || skip "mmdebstrap failed, is there a mirror? $(tail -1 "$store/mmdebstrap.log")"
   touch "$store/base/.complete"
 fi
 
