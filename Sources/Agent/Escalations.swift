@@ -57,6 +57,8 @@ struct Escalations {
 
   // MARK: - Under way
 
+  func id(of sequence: Int) -> String? { ids[sequence] }
+
   mutating func begin(_ id: String, _ job: Open) {
     open[id] = job
     ids[job.sequence] = id
@@ -87,16 +89,23 @@ struct Escalations {
 
   func overdue(_ now: Int) -> [String] { open.filter { $1.deadline.map { $0 <= now } ?? false }.map(\.key) }
 
+  /// What a job says about the pool at its end.
+  enum Verdict {
+    /// The pool did its part.
+    case works
+    case failed
+    /// Nothing: it was not waited for.
+    case unknown
+  }
+
   /// Ends a job.
-  ///
-  /// - Parameter poolWorks: whether the pool did its part.
-  mutating func end(_ id: String, poolWorks: Bool, _ now: Int) -> Open? {
+  mutating func end(_ id: String, _ verdict: Verdict, _ now: Int) -> Open? {
     guard let job = open.removeValue(forKey: id) else { return nil }
     ids[job.sequence] = nil
-    if poolWorks {
-      breakers[job.pool] = nil
-    } else {
-      breakers[job.pool, default: Breaker()].failed(now, job.breaker)
+    switch verdict {
+    case .works: breakers[job.pool] = nil
+    case .failed: breakers[job.pool, default: Breaker()].failed(now, job.breaker)
+    case .unknown: breakers[job.pool]?.learnedNothing(now)
     }
     return job
   }
@@ -106,11 +115,13 @@ struct Escalations {
 }
 
 /// Keeps jobs from a pool that does not answer: after some failures in a row it gets none for a while, then a single one to see, and after another failure none for twice as long.
-struct Breaker {
-  struct Settings: Equatable {
-    var failures: Int
+package struct Breaker {
+  package struct Settings: Equatable {
+    package var failures: Int
     /// Milliseconds.
-    var pause: Int
+    package var pause: Int
+
+    package init(failures: Int, pause: Int) { (self.failures, self.pause) = (failures, pause) }
   }
 
   private enum State {
@@ -123,9 +134,11 @@ struct Breaker {
   private var state = State.closed(failures: 0)
   private static let longestPause = 3_600_000
 
-  var isClosed: Bool { if case .closed = state { true } else { false } }
+  package init() {}
 
-  mutating func admits(_ now: Int) -> Bool {
+  package var isClosed: Bool { if case .closed = state { true } else { false } }
+
+  package mutating func admits(_ now: Int) -> Bool {
     switch state {
     case .closed: return true
     case .open(let until, let pause):
@@ -136,7 +149,7 @@ struct Breaker {
     }
   }
 
-  mutating func failed(_ now: Int, _ settings: Settings) {
+  package mutating func failed(_ now: Int, _ settings: Settings) {
     switch state {
     case .closed(let failures):
       state = failures + 1 < settings.failures ? .closed(failures: failures + 1) : .open(until: now + settings.pause, pause: settings.pause)
@@ -145,6 +158,11 @@ struct Breaker {
       let longer = min(2 * pause, max(pause, Self.longestPause))
       state = .open(until: now + longer, pause: longer)
     }
+  }
+
+  /// The job that was out to see has not come back with an answer either way: the next one may go.
+  package mutating func learnedNothing(_ now: Int) {
+    if case .probing(let pause) = state { state = .open(until: now, pause: pause) }
   }
 }
 

@@ -20,6 +20,47 @@ private func check(_ messages: [(topic: String, payload: String)], _ broker: Bro
 extension WithBroker {
   /// The document says what the agent says, no less and no more.
   @Suite(.serialized, .enabled(if: canValidate, "needs python3-yaml and python3-jsonschema")) struct AsyncAPI {
+    /// What agents and a pool say to each other while one asks the other, with all ends that this may have.
+    @Test func whatPoolsAndEscalationsSayIsDeclared() throws {
+      let broker = try Broker()
+      let everything = try Listener(broker, "#")
+      let toml = RunningAgent.toml(broker, Escalating.task("below = 0.6\ntimeout_s = 3\ndaily = 3\nfailures = 1\n[[tasks]]\nname=\"b\"\nkind=\"classify\"\ninput=\"plant/b\"\noutput=\"out/b\"\nlabels=[\"x\",\"y\"]\n[tasks.escalate]\npool=\"large\"\ndaily=9\n"))
+      let unsure = { @Sendable (job: Job) in
+        job.input.contains("broken") ? Outcome(.failure(SternaError("no_valid_output", "none"))) : Outcome(.success(.classification(.init(scores: [("leak", 0.5), ("noise", 0.5)], best: 0))))
+      }
+      let agent = try RunningAgent(toml: toml.replacingOccurrences(of: "[agent]", with: "[agent]\nevents = true")) { FakeEngine { job, _ in unsure(job) } }
+      try online(broker)
+      let pool = try Escalating.large(broker) { FakeEngine { job, _ in job.input.contains("hopeless") ? unsure(Job(input: "broken", work: job.work)) : FakeEngine.firstLabel(job) } }
+      func last(_ topic: String, _ text: String, _ count: Int) throws -> Listener.Message {
+        try publish(broker, "plant/" + topic, text)
+        return try #require(everything.wait("the last word", count: count) { $0.topic.hasPrefix("out/") && $0["provisional"] == nil }.last)
+      }
+      #expect(try last("alarm", "oil", 1)["escalation.agent"] == "large")
+      #expect(try last("alarm", "hopeless", 2)["escalation.failed"] == "no_valid_output")
+      #expect(try last("b", "broken", 3)["escalation.reason"] == "no_valid_output")
+      try publish(broker, "sterna/pool/large/jobs/classify", classify("shared", more: ",\"options\":{\"ack\":true}"))
+      try everything.wait("both words", count: 2) { $0.topic == "sterna/pool/large/results/shared" }
+      pool.stop()
+      #expect(try last("alarm", "silence", 4)["escalation.failed"] == "timeout")
+      #expect(try last("b", "broken again", 5)["escalation.failed"] == "paused")
+      #expect(try last("alarm", "too much", 6)["escalation.failed"] == "budget")
+      for (verb, members) in [("health_check", ""), ("config/get", ""), ("queue/list", ""), ("job/get", "\"id\":\"x\""), ("job/cancel", "\"id\":\"x\""), ("queue/drain", "\"on\":false")] {
+        try publish(broker, "sterna/test/request/\(verb)", "{\(members)}")
+        try everything.wait("an answer to \(verb)") { $0.topic == "sterna/test/response/\(verb)" && $0["status"] == "ok" }
+      }
+      agent.stop()
+      try everything.wait("the farewell") { $0.topic == "sterna/test/state" && $0["state"] == "stopped" }
+      let said = everything.all.filter { !$0.topic.hasPrefix("plant/") && !$0.topic.hasPrefix("mark/") }.map { ($0.topic, $0.payload) }
+      let (_, output) = try check(said, broker)
+      #expect(!output.contains("no message") && !output.contains("no channel"), "\(output)")
+      for seen in ["poolResults.accepted", "poolResults.result", "poolResults.failure", "replies.result", "taskOutput.result", "taskOutput.failure", "events.event", "health.health"] {
+        #expect(output.contains("\"\(seen)\""), "\(output)")
+      }
+      // What is asked are jobs as clients send them.
+      for question in everything.all where question.topic == "sterna/pool/large/jobs/classify" { #expect(question["v"] == 1 || question["id"] == "shared") }
+      #expect(everything.all.contains { $0.topic == "sterna/test/health" && $0["escalations.open"] == 0 } )
+    }
+
     @Test func everythingThatAnAgentSendsIsDeclared() throws {
       let broker = try Broker()
       let everything = try Listener(broker, "#")
@@ -40,7 +81,8 @@ extension WithBroker {
         names = ["line"]
         """
       let pocket = root.appendingPathComponent("Models/pocket.gguf").path
-      let agent = try RunningAgent(toml: RunningAgent.toml(broker, tasks)) { _ in try JobEngine(PackedModel.open(pocket)) }
+      let toml = RunningAgent.toml(broker, tasks).replacingOccurrences(of: "[agent]", with: "[agent]\nevents = true")
+      let agent = try RunningAgent(toml: toml) { _ in try JobEngine(PackedModel.open(pocket)) }
       try everything.wait("the agent is there") { $0.topic == "sterna/test/health" }
 
       let text = #""input":"Water under pump 7 since 12:30, ask Miller""#

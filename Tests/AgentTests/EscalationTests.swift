@@ -190,6 +190,81 @@ extension WithBroker {
       pool.stop()
     }
 
+    /// A pool that does not answer gets nothing for a while, then one job to see.
+    @Test func aPoolThatFailsIsLeftAloneAndTriedAgain() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker, Self.task("below = 0.6\ntimeout_s = 1\nfailures = 2\npause_s = 4"), engine: Self.unsure(0.5))
+      try online(broker)
+      let listener = try Listener(broker, "out/alarms")
+      let asked = try Listener(broker, "sterna/pool/large/jobs/+")
+      func ask(_ text: String) throws -> Listener.Message {
+        let before = listener.all.count { $0["provisional"] == nil }
+        try publish(broker, "plant/alarm", text)
+        return try #require(listener.wait("the last word on \(text)", count: before + 1) { $0["provisional"] == nil }.last)
+      }
+      for text in ["first", "second"] { #expect(try ask(text)["escalation.failed"] == "timeout") }
+      #expect(try ask("third")["escalation.failed"] == "paused")
+      #expect(Set(asked.all.compactMap { $0["input"]?.compact }) == ["\"first\"", "\"second\""])
+      let health = try Listener(broker, "sterna/test/response/health_check")
+      try publish(broker, "sterna/test/request/health_check", "")
+      let said = try health.first("health")
+      #expect(said["data.escalations.paused"] == (["large"] as JSON) && said["data.escalations.failed"] == 2 && said["data.escalations.open"] == 0)
+      let pool = try Self.large(broker)
+      // Until the pause is over each is the agent's own business; the first one after it is answered by the pool, and so are those that follow.
+      try eventually("the pool is asked again") { try ask("later")["escalation.agent"] == "large" }
+      #expect(try ask("at last")["escalation.agent"] == "large")
+      agent.stop()
+      pool.stop()
+    }
+
+    @Test func aBreakerOpensAfterFailuresInARowAndEachTimeForLonger() {
+      let settings = Breaker.Settings(failures: 2, pause: 1000)
+      var breaker = Breaker()
+      breaker.failed(0, settings)
+      #expect(breaker.isClosed && breaker.admits(0))
+      breaker.failed(10, settings)
+      #expect(!breaker.isClosed && !breaker.admits(1009))
+      // Late failures of jobs from before change nothing.
+      breaker.failed(500, settings)
+      #expect(breaker.admits(1010) && !breaker.admits(1011), "one job to see")
+      breaker.failed(2000, settings)
+      #expect(!breaker.admits(3999) && breaker.admits(4000) && !breaker.admits(4001), "twice as long")
+      // The job that was out to see was cancelled: the next one may go.
+      breaker.learnedNothing(5000)
+      #expect(!breaker.isClosed && breaker.admits(5000))
+      var now = 5000
+      for _ in 0..<20 {
+        breaker.failed(now, settings)
+        #expect(!breaker.admits(now + 1999) && breaker.admits(now + 3_600_000), "at most an hour")
+        now += 3_600_000
+      }
+    }
+
+    @Test func aCancelledQuestionLeavesTheLocalAnswer() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker, Self.task("below = 0.6\ntimeout_s = 600\nfailures = 1"), engine: Self.unsure(0.5))
+      try online(broker)
+      let listener = try Listener(broker, "out/alarms")
+      let asked = try Listener(broker, "sterna/pool/large/jobs/+")
+      let responses = try Listener(broker, "sterna/test/response/#")
+      try publish(broker, "plant/alarm", "oil on the floor")
+      let provisional = try listener.first("the provisional answer")
+      try asked.wait("the question")
+      let id = try #require(provisional["id"]).compact
+      try publish(broker, "sterna/test/request/job/get", "{\"id\":\(id)}")
+      #expect(try responses.first("what is known") { $0.topic.hasSuffix("job/get") }["data.state"] == "escalated")
+      try publish(broker, "sterna/test/request/job/cancel", "{\"id\":\(id)}")
+      #expect(try responses.first("the answer") { $0.topic.hasSuffix("job/cancel") }["data.state"] == "escalated")
+      let last = try listener.first("the last word") { $0["provisional"] == nil }
+      #expect(last["escalation.failed"] == "cancelled" && last["result.label"] == "leak" && last["id"] == provisional["id"])
+      try publish(broker, "sterna/test/request/job/cancel", "{\"id\":\(id),\"transaction\":2}")
+      #expect(try responses.first("too late") { $0["transaction"] == 2 }["data.state"] == "finished")
+      // It was nobody's fault: the pool is asked the next time, although one failure is enough to be left alone.
+      try publish(broker, "plant/alarm", "smoke")
+      try asked.wait("the next question", count: 2)
+      agent.stop()
+    }
+
     /// What nobody was asked is no answer, and no answer at all does not count as one.
     @Test func forgedAndBrokenAnswersChangeNothing() throws {
       let broker = try Broker()

@@ -8,10 +8,10 @@ final class HelperProcess {
   let process = Process()
   let gate: String
 
-  init(_ broker: Broker, _ toml: String = "", id: String = "test") throws {
+  init(_ broker: Broker, _ toml: String = "", id: String = "test", journal: String? = nil) throws {
     gate = broker.path("gate-\(id)")
     let configuration = broker.path("agent-\(id).toml")
-    try RunningAgent.toml(broker, toml, journal: id == "test" ? "journal.sqlite" : "\(id).sqlite", id: id).write(toFile: configuration, atomically: true, encoding: .utf8)
+    try RunningAgent.toml(broker, toml, journal: journal ?? (id == "test" ? "journal.sqlite" : "\(id).sqlite"), id: id).write(toFile: configuration, atomically: true, encoding: .utf8)
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     process.executableURL = URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent("agent-test-helper")
     process.arguments = [configuration, gate]

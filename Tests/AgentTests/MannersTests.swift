@@ -62,6 +62,15 @@ extension WithBroker {
       let third = try listener.wait("it is said once more", count: 3) { $0.topic == Self.described }[2]
       #expect(try JSONReader(.object(components(third)))["task_orders_machine"].value == ["p": "sensor"])
       agent.stop()
+
+      // The same over a restart; and a task that comes back has its sensors again.
+      for (tasks, isOff) in [("", true), (Self.tasks, false)] {
+        let before = listener.all.count { $0.topic == Self.described }
+        let next = try RunningAgent(broker, "[home_assistant]\ndiscovery = true\n" + tasks)
+        let said = try listener.wait("the next start says it", count: before + 1) { $0.topic == Self.described }[before]
+        for key in ["task_orders_machine", "task_alarms"] { #expect(try (JSONReader(.object(components(said)))[key].value == ["p": "sensor"]) == isOff, "\(key)") }
+        next.stop()
+      }
     }
 
     @Test func aBrokerThatForgotIsToldAgain() throws {

@@ -65,6 +65,47 @@ extension WithBroker {
       for agent in agents { #expect(agent.end() == 0) }
     }
 
+    /// The agent that has accepted a job never comes back: whoever waits for the answer gets it from another one.
+    @Test func whatADeadAgentHadAcceptedIsSentAgain() throws {
+      let broker = try Broker()
+      let victim = try HelperProcess(broker, Self.member, id: "victim")
+      try Self.wait(broker, for: ["victim"])
+      let accepted = try Listener(broker, poolResults + "+")
+      let (answers, port) = (Collected(), broker.port)
+      // Only that agent's end can make it send again so soon.
+      Foundation.Thread.detachNewThread { answers.set(Result { try submit(to: port, ["mine"]) { $0.resendAfter = 600 } }) }
+      let output = broker.path("submitted")
+      let command = try Child(
+        buildFolder + "/sterna", ["submit", "classify", "--port", "\(port)", "--pool", "line", "--labels", "leak,noise", "--text", "oil on the floor", "--json"], output: output)
+      try accepted.wait("it has accepted both", count: 2) { $0["status"] == "accepted" && $0["agent"] == "victim" }
+      let heir = try HelperProcess(broker, Self.member, id: "heir")
+      heir.openGate()
+      try Self.wait(broker, for: ["heir"])
+      #expect(!answers.isThere && command.exit == nil)
+      victim.send(SIGKILL)
+      _ = victim.end()
+      try eventually("both have answers") { answers.isThere && command.exit != nil }
+      #expect(try answers.get()["mine"]?["agent"] == "heir")
+      let printed = try String(contentsOfFile: output, encoding: .utf8)
+      #expect(command.exit == 0 && printed.split(separator: "\n").count == 1 && printed.contains("\"agent\":\"heir\""), "\(printed)")
+      heir.send(SIGTERM)
+      #expect(heir.end() == 0)
+    }
+
+    @Test func oldMQTTSharesAsWell() throws {
+      let broker = try Broker()
+      let names = ["old", "new"]
+      let agents = try names.map { try RunningAgent(broker, Self.member, journal: "\($0).sqlite", mqtt: $0 == "old" ? "version = \"3.1.1\"" : "", id: $0) }
+      try Self.wait(broker, for: names)
+      let replies = try submit(to: broker.port, (0..<20).map { "job-\($0)" }) { $0.mqtt.version = .v311 }
+      #expect(replies.count == 20 && Set(replies.values.map { $0["agent"]?.compact }) == ["\"old\"", "\"new\""])
+      // A member that leaves is out of it over 3.1.1, too.
+      try publish(broker, "sterna/old/request/queue/drain", "")
+      try Self.wait(broker, for: ["old"], in: [])
+      #expect(try submit(to: broker.port, (20..<30).map { "job-\($0)" }).values.allSatisfy { $0["agent"] == "new" })
+      for agent in agents { agent.stop() }
+    }
+
     @Test func anAgentThatIsFullLeavesItsPoolsAndComesBack() throws {
       let broker = try Broker()
       let gate = Gate()

@@ -94,6 +94,33 @@ extension WithBroker {
       agent.stop()
     }
 
+    /// The broker keeps filters for days: those of tasks that are gone since the last start are taken back.
+    @Test(arguments: ["5", "3.1.1"]) func aTaskThatIsGoneAtTheNextStartIsNotListenedToAnyMore(version: String) throws {
+      let broker = try Broker()
+      let mqtt = "version = \"\(version)\""
+      // The broker says whether anybody listens.
+      func isHeard(_ topic: String) throws -> Bool {
+        let said = try execute("/usr/bin/mosquitto_pub", ["-d", "-V", "mqttv5", "-p", "\(broker.port)", "-q", "1", "-t", topic, "-m", "x"]).output
+        #expect(said.contains("RC:0") != said.contains("RC:16"), "\(said)")
+        return said.contains("RC:0")
+      }
+      let escalating = Self.task("one", "one/+") + "[tasks.escalate]\npool = \"large\"\nbelow = 0.5\n"
+      let replies = version == "5" ? "sterna/clients/sterna-test/replies/escalated" : "sterna/pool/large/results/x"
+      let first = try RunningAgent(broker, escalating + Self.task("two", "two/+"), mqtt: mqtt)
+      try online(broker)
+      first.stop()
+      #expect(try isHeard("one/1") && isHeard("two/1") && isHeard(replies))
+      let second = try RunningAgent(broker, Self.task("two", "two/+"), mqtt: mqtt)
+      try online(broker)
+      try eventually("nobody listens") { try !isHeard("one/1") && !isHeard(replies) }
+      #expect(try isHeard("two/1"))
+      // A task that comes back is listened to again.
+      second.reload(RunningAgent.toml(broker, Self.task("one", "one/+"), mqtt: mqtt))
+      try eventually("one is back, two is gone") { try isHeard("one/1") && !isHeard("two/1") }
+      second.stop()
+      #expect(try isHeard("one/1") && !isHeard("two/1"))
+    }
+
     @Test func whatTheBrokerKeptForATaskReachesItUnderAnotherConfiguration() throws {
       let broker = try Broker()
       let first = try RunningAgent(broker, Self.task("one", "one/+") + Self.task("two", "two/+"))

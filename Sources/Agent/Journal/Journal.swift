@@ -46,6 +46,8 @@ final class Journal {
     // known, and a repeat of it is acknowledged without another write. So put it where it belongs first; after an orderly stop there is nothing to do.
     try database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     if found == 0 { try Self.create(database) } else if found < 2 { try Self.migrateTo2(database) }
+    // Older programs do not mind a table that they do not know, so it needs no new version.
+    try database.execute(Self.keptTable)
     boot = try Self.thisBoot(database)
     nextSequence = max(first, (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1)
     rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state = 1") ?? 0
@@ -101,6 +103,7 @@ final class Journal {
         CREATE UNIQUE INDEX jobs_key ON jobs(key);
         CREATE TABLE boots(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
         \(escalationTables)
+        \(keptTable)
         PRAGMA application_id=\(applicationID);
         PRAGMA user_version=\(version);
         """)

@@ -99,10 +99,8 @@ extension Loop {
     lastComplaint = ""
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
-    for filter in staleFilters { session.unsubscribe(filter) }
-    for filter in intake.subscriptions { subscribe(filter, session) }
-    if let birth = homeAssistant?.birth { subscribe(birth, session) }
-    subscribeToSecondOpinions(session)
+    unconfirmedEnds = 0
+    listen(session)
     logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
     sayState()
@@ -112,13 +110,6 @@ extension Loop {
     say(topics.health, health(now))
   }
 
-  func subscribe(_ filter: String, _ session: Session) {
-    // A retained job is refused at once (retain as published) and once (new subscriptions only); requests and tasks want none.
-    let isForClients = filter == intake.subscriptions[0]
-    let options = isForClients ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
-    session.subscribe(filter, options: UInt32(options), identifier: intake.identifier(of: filter))
-  }
-
   func handle(_ events: Session.Events, _ now: Int) {
     if let code = events.connected, let session {
       if code == 0 { connected(session, events, now) } else { return refused(code, session) }
@@ -126,6 +117,7 @@ extension Loop {
     for (_, granted) in events.subscribed where granted.contains(where: { $0 >= 128 }) {
       logger.error("the broker refuses a subscription: check its access rules for \(topics.jobs)+ and the inputs of tasks")
     }
+    if events.unsubscribed > 0, let session { unsubscribed(events.unsubscribed, session) }
     for (number, reason) in events.published {
       guard let delivery = inFlight.removeValue(forKey: number) else { continue }
       acknowledged(delivery, reason, now)

@@ -103,7 +103,7 @@ extension Loop {
 
   /// Once a second.
   func tickEscalations(_ now: Int) {
-    for id in escalations.overdue(now) { giveUp(id, "timeout", poolWorks: false, now) }
+    for id in escalations.overdue(now) { giveUp(id, "timeout", .failed, now) }
     guard isUp, case .running = phase else { return }
     for id in escalations.due(now) { outbox.append(.question(id)) }
   }
@@ -116,13 +116,21 @@ extension Loop {
       expiry: job.deadline.map { max(1, ($0 - Clock.uptime) / 1000) })
   }
 
+  /// Nobody wants the pool's opinion any more: the local answer is the last word.
+  ///
+  /// - Returns: false while that is still on its way to the broker, as what follows must not overtake it. Then nothing has changed.
+  func cancelEscalation(of sequence: Int, _ now: Int) -> Bool {
+    guard let id = escalations.id(of: sequence), escalations.open[id]?.deadline != nil else { return false }
+    giveUp(id, SternaError.Code.cancelled.rawValue, .unknown, now)
+    return true
+  }
+
   // MARK: - What comes back
 
-  func subscribeToSecondOpinions(_ session: Session) {
+  func secondOpinionFilters(_ session: Session) -> [String] {
     let pools = Set(configuration.tasks.compactMap { $0.escalation?.pool })
-    guard !pools.isEmpty else { return }
-    let filters = session.version == .v5 ? [topics.secondOpinions] : pools.sorted().map { topics.result("+", pool: $0) }
-    for filter in filters { subscribe(filter, session) }
+    guard !pools.isEmpty else { return [] }
+    return session.version == .v5 ? [topics.secondOpinions] : pools.map { topics.result("+", pool: $0) }
   }
 
   /// Takes the answers of pools out of what arrived.
@@ -157,7 +165,7 @@ extension Loop {
         escalation["agent"] = reply["agent"]
         answer["escalation"] = .object(escalation)
       }
-      _ = escalations.end(id, poolWorks: true, now)
+      _ = escalations.end(id, .works, now)
       escalations.counters.answered += 1
       settleEscalation(job.sequence, status: "ok", code: nil, answer)
     } else {
@@ -165,19 +173,19 @@ extension Loop {
       let code = (try? json["error"]["code"].string(bytes: 1...64)) ?? "bad_answer"
       // What the text or the question brings about says nothing against the pool.
       let status = (try? json["error"]["http"].int()) ?? 500
-      giveUp(id, code, poolWorks: 400..<500 ~= status && status != 408 && status != 410, now)
+      giveUp(id, code, 400..<500 ~= status && status != 408 && status != 410 ? .works : .failed, now)
     }
   }
 
   /// The local answer is the last word.
-  private func giveUp(_ id: String, _ reason: String, poolWorks: Bool, _ now: Int) {
+  private func giveUp(_ id: String, _ reason: String, _ verdict: Escalations.Verdict, _ now: Int) {
     guard let sequence = escalations.open[id]?.sequence, let journal else { return }
     let local: JSON.Object
     do { local = try self.local(sequence, journal) } catch { return failed(error) }
-    guard let job = escalations.end(id, poolWorks: poolWorks, now) else { return }
+    guard let job = escalations.end(id, verdict, now) else { return }
     escalations.counters.failed += 1
     logger.log(
-      level: poolWorks ? .info : .warning,
+      level: verdict == .failed ? .warning : .info,
       "the pool \(job.pool) has no answer: \(reason)\(escalations.paused(now).contains(job.pool) ? "; it gets no jobs for a while" : "")", metadata: ["job": "\(sequence)"])
     let answer = lastWord(local, failed: reason)
     let code = try? JSONReader(.object(answer))["error"]["code"].string()

@@ -4,7 +4,8 @@ import Jobs
 // Requests about jobs: `job/cancel`, `job/get`, `queue/list`, `queue/drain`.
 
 extension Loop {
-  /// `{"id":..}`. The answer says where the job is; a job that waits or runs ends with `cancelled`, unless it is answered first.
+  /// `{"id":..}`. The answer says where the job is; a job that waits or runs ends with `cancelled`, unless it is answered first; one for which a pool is
+  /// asked ends with the local answer.
   func cancelJob(_ request: JSONReader, reply: @escaping Reply) throws(SternaError) {
     let id = try request["id"].string(bytes: 1...64)
     let found = try openJournalOrThrow().record(id: id)
@@ -19,7 +20,12 @@ extension Loop {
       // Who hears that it is cancelled may forget about the job: only when that is written down.
       cancelled.insert(found.sequence)
       return whenWritten.append { reply(.success(answer)) }
-    case .escalated, .finished, .unknown: break
+    case .escalated:
+      guard cancelEscalation(of: found.sequence, Clock.uptime) else {
+        throw SternaError(.busy, "the local answer to this job is still on its way to the broker", at: "id", remedy: "ask again in a moment")
+      }
+      return whenWritten.append { reply(.success(answer)) }
+    case .finished, .unknown: break
     }
     reply(.success(answer))
   }

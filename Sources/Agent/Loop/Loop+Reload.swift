@@ -30,25 +30,18 @@ extension Loop {
   }
 
   private func apply(_ new: AgentConfiguration) {
-    let before = Set(intake.subscriptions)
-    let gone = configuration.tasks
+    let before = session.map(filters(of:)) ?? []
     configuration = new
     topics = Topics(new)
     intake = Intake(new)
     homeAssistant = HomeAssistant(new, topics)
     // What was parsed for the engine before it has its turn was parsed for tasks as they were; the journal has it all.
     parsed = [:]
-    let after = Set(intake.subscriptions)
-    staleFilters = staleFilters.union(before).subtracting(after)
-    if case .up(let session) = link {
-      for filter in before.subtracting(after) { session.unsubscribe(filter) }
-      for filter in intake.subscriptions where !before.contains(filter) { subscribe(filter, session) }
-      subscribeToSecondOpinions(session)
-    }
+    if case .up(let session) = link { listen(session, known: before) }
     logger.info("the configuration was read again; \(new.tasks.count) tasks")
     notifier.send("STATUS=\(isUp ? "connected to" : "no connection to") \(broker)")
     say(topics.info, info)
-    introduce(gone: gone)
+    introduce()
   }
 }
 

@@ -75,8 +75,10 @@ final class Loop {
 
   /// Why the configuration file as it is now was not taken.
   var configurationFailure: SternaError?
-  /// Filters of tasks that are gone; the broker's session may still hold them.
+  /// Filters that the broker's session may hold although nobody here wants to hear them any more.
   var staleFilters: Set<String> = []
+  /// Ends of subscriptions that the broker has not confirmed on this connection.
+  var unconfirmedEnds = 0
 
   var journal: Journal?
   /// Why the journal does not work now.

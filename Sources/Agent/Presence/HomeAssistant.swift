@@ -26,8 +26,8 @@ struct HomeAssistant: Sendable {
 
   /// The description; empty to be forgotten.
   ///
-  /// - Parameter gone: tasks that were described before; Home Assistant removes what is named with its platform alone.
-  func description(_ configuration: AgentConfiguration, _ model: ModelIdentity, gone: [AgentConfiguration.Task] = []) -> [UInt8] {
+  /// - Parameter gone: sensors that were described before; Home Assistant removes what is named with its platform alone.
+  func description(_ configuration: AgentConfiguration, _ model: ModelIdentity, gone: some Sequence<String>) -> [UInt8] {
     guard birth != nil else { return [] }
     var components: JSON.Object = [
       "state": sensor(
@@ -37,7 +37,7 @@ struct HomeAssistant: Sendable {
         "Problem", "problem", topics.state, "{{ 'ON' if value_json.state == 'degraded' else 'OFF' }}", ["p": "binary_sensor", "device_class": "problem"]),
     ]
     for (key, name, more) in Self.figures { components[key] = sensor(name, key, topics.health, "{{ value_json.\(key) }}", more) }
-    for task in gone { for (key, _, _) in answers(of: task) { components[key] = ["p": "sensor"] } }
+    for key in gone { components[key] = ["p": "sensor"] }
     for task in configuration.tasks {
       for (key, name, template) in answers(of: task) {
         // Tasks may share an output, and answers may be errors: then the sensor stays what it is.
@@ -69,6 +69,9 @@ struct HomeAssistant: Sendable {
     ("rss_bytes", "Memory", ["state_class": "measurement", "device_class": "data_size", "unit_of_measurement": "B"]),
     ("journal_bytes", "Journal", ["state_class": "measurement", "device_class": "data_size", "unit_of_measurement": "B"]),
   ]
+
+  /// Keys of the sensors of tasks.
+  func sensors(of tasks: [AgentConfiguration.Task]) -> Set<String> { Set(tasks.flatMap { answers(of: $0).map(\.key) }) }
 
   /// One sensor for the label of a classification, one for each field of an extraction; none for what a schema of any shape may hold.
   private func answers(of task: AgentConfiguration.Task) -> [(key: String, name: String, template: String)] {

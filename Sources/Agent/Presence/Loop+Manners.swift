@@ -5,13 +5,17 @@ import Logging
 // What the agent does for those who watch it with tools of their own: Home Assistant, Prometheus, whoever follows single jobs. All of it by choice, none of it needed for an answer.
 
 extension Loop {
-  /// Describes the agent to Home Assistant, or has it forgotten.
-  ///
-  /// - Parameter gone: tasks that were described before.
-  func introduce(gone: [AgentConfiguration.Task] = []) {
+  /// Describes the agent to Home Assistant, or has it forgotten. Sensors of tasks that are gone are taken back in every description from then on: there is no telling when Home Assistant
+  /// is there to read it.
+  func introduce() {
     guard let homeAssistant else { return }
+    let sensors = homeAssistant.sensors(of: configuration.tasks)
+    let gone = kept(.sensors).subtracting(sensors).sorted().prefix(Self.mostGoneSensors)
+    keep(homeAssistant.birth == nil ? [] : sensors.union(gone), as: .sensors)
     say(homeAssistant.topic, homeAssistant.description(configuration, model, gone: gone))
   }
+
+  private static var mostGoneSensors: Int { 200 }
 
   /// Home Assistant has started: it reads what is retained, but not always in time for what it knows by then.
   func greet(_ messages: [Session.Incoming]) {
