@@ -5,11 +5,14 @@
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+import mixture
+from mixture import Mixture, MixtureConfig
 from model import Config, Pocket
 
 NAMES = {  # ours -> the hub's
@@ -55,10 +58,14 @@ def hub_state(model: Pocket) -> dict:
     return {k: v.contiguous() for k, v in state.items()}
 
 
+def make(config: dict) -> Pocket:
+    return Mixture(MixtureConfig(**config)) if "experts" in config else Pocket(Config(**config))
+
+
 def load(checkpoint: Path) -> Pocket:
     """A model as training left it."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    model = Pocket(Config(**saved["config"]))
+    model = make(saved["config"])
     model.load_state_dict(saved["model"])
     return model.eval()
 
@@ -70,12 +77,13 @@ def main():
     a = ap.parse_args()
     model = load(a.run / "checkpoint.pt")
     a.out.mkdir(parents=True, exist_ok=True)
-    (a.out / "config.json").write_text(json.dumps(hub_config(model.c), indent=2) + "\n")
-    save_file(hub_state(model), a.out / "model.safetensors", metadata={"format": "pt"})
+    kind = mixture if isinstance(model, Mixture) else sys.modules[__name__]
+    (a.out / "config.json").write_text(json.dumps(kind.hub_config(model.c), indent=2) + "\n")
+    save_file(kind.hub_state(model), a.out / "model.safetensors", metadata={"format": "pt"})
     shutil.copy(a.run / "tokenizer.json", a.out / "tokenizer.json")
     shutil.copy(Path(__file__).with_name("template.json"), a.out / "template.json")
     size = sum(f.stat().st_size for f in a.out.iterdir())
-    print(f"{a.out}: {model.c.ternary_weights:,} ternary weights, {size / 1e6:.1f} MB")
+    print(f"{a.out}: {sum(p.numel() for p in model.matrices()):,} weights, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

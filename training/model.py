@@ -27,11 +27,6 @@ class Config:
     def head_size(self) -> int:
         return self.hidden // self.heads
 
-    @property
-    def ternary_weights(self) -> int:
-        kv = self.kv_heads * self.head_size
-        return self.layers * self.hidden * (2 * self.hidden + 2 * kv + 3 * self.ffn)
-
 
 def ternary(w: torch.Tensor) -> torch.Tensor:
     """Weights to {-1, 0, 1} times their mean magnitude, one scale for the tensor."""
@@ -122,11 +117,13 @@ class LayerCache:
 
 
 class Pocket(nn.Module):
+    block = Block
+
     def __init__(self, c: Config):
         super().__init__()
         self.c = c
         self.embedding = nn.Parameter(torch.randn(c.vocab, c.hidden) * 0.02)
-        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.blocks = nn.ModuleList(self.block(c) for _ in range(c.layers))
         self.norm = RMSNorm(c.hidden, c.eps)
         frequency = c.rope_theta ** (-torch.arange(0, c.head_size, 2).float() / c.head_size)
         angle = torch.arange(c.context).float()[:, None] * torch.cat((frequency, frequency))
@@ -152,6 +149,9 @@ class Pocket(nn.Module):
         for block in self.blocks:
             block.settled = True
         return self
+
+    def extra_loss(self):
+        return 0.0
 
     def matrices(self):
         """The ternary weights: everything with two dimensions but the embedding."""

@@ -8,7 +8,9 @@ import torch
 import data
 import gateway
 from evaluate import Labels, Session, extract
+import mixture
 from export import hub_state, pack
+from mixture import Mixture, MixtureConfig
 from model import Config, Pocket
 from names import words
 from prepare import train_tokenizer
@@ -100,6 +102,21 @@ class TrainingTest(unittest.TestCase):
             self.assertIn(Labels(pieces, ["leak", "fire"]).choose(model, text), ("leak", "fire"))
             for value in extract(model, pieces, text, ["machine", "place"]).values():
                 self.assertIn(value, text)
+
+    def test_tokens_of_a_mixture_get_what_their_experts_make(self):
+        torch.manual_seed(0)
+        model = Mixture(MixtureConfig(vocab=400, hidden=64, layers=1, heads=4, kv_heads=2, ffn=32, context=64, experts=5)).eval()
+        experts, x = model.blocks[0].experts, torch.randn(9, 64)
+        with torch.no_grad():
+            together = experts(x)
+            for i in range(9):
+                scores = (experts.router @ x[i]).softmax(-1)
+                best = scores.topk(2)
+                alone = sum(s / best.values.sum() * experts.down[e] @ (torch.nn.functional.silu(experts.gate[e] @ x[i]) * (experts.up[e] @ x[i]))
+                            for s, e in zip(best.values, best.indices))
+                torch.testing.assert_close(together[i], alone, rtol=1e-4, atol=1e-5)
+        names = mixture.hub_state(model)
+        self.assertEqual(names["model.layers.0.block_sparse_moe.experts.4.w2.weight"].shape, (64, 32))
 
     def test_packing_can_be_undone(self):
         _, model = small()

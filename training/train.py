@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import data
-from model import Config, Pocket
+from export import make
+from mixture import MixtureConfig
+from model import Config
 
 
 class Muon(torch.optim.Optimizer):
@@ -39,14 +41,14 @@ class Muon(torch.optim.Optimizer):
                 m = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 m.lerp_(p.grad, 1 - g["momentum"])
                 shapes.setdefault(tuple(p.shape), []).append((p, p.grad.lerp(m, g["momentum"])))
-            for (rows, columns), same in shapes.items():
+            for (*_, rows, columns), same in shapes.items():
                 update = orthogonal(torch.stack([u for _, u in same])).float() * max(1, rows / columns) ** 0.5
                 for (p, _), u in zip(same, update):
                     p.mul_(1 - g["lr"] * g["weight_decay"]).add_(u, alpha=-g["lr"])
 
 
 def orthogonal(m: torch.Tensor) -> torch.Tensor:
-    """[n, rows, columns] with all singular values pushed to about 1, by a quintic Newton-Schulz iteration."""
+    """[..., rows, columns] with all singular values pushed to about 1, by a quintic Newton-Schulz iteration."""
     x = m.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -95,7 +97,9 @@ def main():
     ap.add_argument("--text-weight", type=float, default=0.05, help="loss weight of the text's own tokens, first half of the run")
     ap.add_argument("--compile", action="store_true", help="a fifth faster after a minute of compiling; needs a C++ compiler")
     ap.add_argument("--save-minutes", type=float, default=5)
-    for name, value in asdict(Config()).items():
+    ap.add_argument("--mixture", action="store_true", help="a mixture of experts, in floats, in place of a ternary model")
+    kind = MixtureConfig if ap.parse_known_args()[0].mixture else Config
+    for name, value in asdict(kind()).items():
         if name not in ("eps", "vocab"):
             ap.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     a = ap.parse_args()
@@ -106,9 +110,8 @@ def main():
     tokenizer = Tokenizer.from_file(str(a.run / "tokenizer.json"))
     path = a.run / "checkpoint.pt"
     old = torch.load(path, map_location="cpu", weights_only=False) if a.resume else None
-    config = Config(**old["config"]) if old else Config(
-        vocab=tokenizer.get_vocab_size(), **{k: getattr(a, k) for k in asdict(Config()) if k not in ("eps", "vocab")})
-    model = Pocket(config).to(device)
+    model = make(old["config"] if old else {"vocab": tokenizer.get_vocab_size(), **{k: getattr(a, k) for k in asdict(kind()) if k not in ("eps", "vocab")}}).to(device)
+    config = model.c
     matrices = model.matrices()
     is_matrix = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in is_matrix]
@@ -119,14 +122,13 @@ def main():
         for o, s in zip(optimizers, old["optimizers"]):
             o.load_state_dict(s)
         step, tokens, before, budget = old["step"], old["tokens"], old["seconds"], old["budget"]
-    print(json.dumps({"ternary weights": config.ternary_weights, "config": asdict(config), "resumed at step": step}), flush=True)
+    print(json.dumps({"weights": sum(p.numel() for p in matrices), "config": asdict(config), "resumed at step": step}), flush=True)
 
     start = time.monotonic()
     seconds = lambda: before + time.monotonic() - start
     stream = data.Stream(a.data, tokenizer, a.seed + 1000 * step, a.row, a.rows)
     progress = lambda: min(1.0, seconds() / budget)
-    make = lambda: stream.batch(progress(), a.text_weight if progress() < 0.5 else 0.0)
-    following = data.prefetch(make)
+    following = data.prefetch(lambda: stream.batch(progress(), a.text_weight if progress() < 0.5 else 0.0))
     forward = torch.compile(model, dynamic=False) if a.compile else model
     log, sums, saved, shown = open(a.run / "log.jsonl", "a"), {}, seconds(), seconds()
     shown_tokens = tokens
@@ -145,7 +147,7 @@ def main():
         logits = model.logits(h.reshape(-1, config.hidden)[counted]).float()
         losses = F.cross_entropy(logits, t, reduction="none")
         loss = (losses * w).sum() / w.sum()
-        loss.backward()
+        (loss + model.extra_loss()).backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         for o, lr in zip(optimizers, (a.lr, a.lr_embedding)):
             for g in o.param_groups:

@@ -12,7 +12,8 @@ if [ -z "$runtime" ]; then
   echo "fuzzing: skipped, this Swift toolchain has no libFuzzer" >&2
   exit 0
 fi
-STERNA_FUZZ=1 swift build -c release --product fuzz --scratch-path .build/fuzz --sanitize fuzzer --sanitize address >&2
+# Of several -sanitize options swiftc takes the last one alone; both have to stand in one.
+STERNA_FUZZ=1 swift build -c release --product fuzz --scratch-path .build/fuzz --sanitize fuzzer --sanitize address -Xswiftc -sanitize=fuzzer,address >&2
 
 fuzz() {
   mkdir -p ".build/fuzz-corpus/$1" .build/fuzz-finds
