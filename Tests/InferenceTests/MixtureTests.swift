@@ -8,8 +8,8 @@ import Testing
 @Suite struct MixtureTests {
   static let mixtures = ["mixtral", "qwen2-moe", "qwen3-moe", "glm4-moe", "deepseek-v3"]
 
-  private func errors(_ name: String, _ storage: WeightStorage, kv: KVFormat = .f32) throws -> [Float] {
-    let model = try model(packed(name, trunk: .f32, experts: storage), kv: kv)
+  private func errors(_ name: String) throws -> [Float] {
+    let model = try model(packed(name, trunk: .f32, experts: .f32))
     var errors: [Float] = []
     for item in try ReferenceCase.all(name) {
       let hidden = try model.run(item.ids)
@@ -19,18 +19,41 @@ import Testing
   }
 
   @Test(arguments: mixtures) func logitsStoredExactlyAreTheReferences(name: String) throws {
-    let errors = try errors(name, .f32)
+    let errors = try errors(name)
     print("\(name): largest relative error \(errors.max() ?? 0)")
     #expect(errors.allSatisfy { $0 < 1e-3 })
   }
 
-  /// These models are so small, and their weights so random, that the second and the third best expert of some token nearly tie: any rounding may exchange
-  /// them, and then a position differs visibly. All others must not.
-  @Test(arguments: mixtures) func logitsWithExpertsIn8BitsAreClose(name: String) throws {
-    // The prompts begin alike: what is off at a shared position is one exchange, not several.
-    let errors = Set(try errors(name, .q8_0).map { ($0 * 1e5).rounded() / 1e5 }).sorted()
-    print("\(name): relative errors with experts in q8_0 \(errors)")
-    #expect(errors.count { $0 < 3e-2 } >= errors.count - 2)
+  /// Runs some tokens. Returns also the experts that each of them was given, of all blocks.
+  /// - Precondition: `model` runs one token a pass, so that a call of its trace is one token's.
+  private func traced(_ model: Model, _ ids: [Int32]) throws -> (hidden: HiddenStates, choices: [[ExpertTrace.Call]]) {
+    model.traceExperts()
+    let before = model.expertTrace?.calls.count ?? 0
+    let hidden = try model.run(ids)
+    let calls = Array(try #require(model.expertTrace).calls[before...])
+    let each = calls.count / ids.count
+    #expect(each > 0 && calls.count == each * ids.count)
+    return (hidden, ids.indices.map { Array(calls[$0 * each..<($0 + 1) * each]) })
+  }
+
+  /// These models are so small, and their weights so random, that the last expert chosen and the first left out nearly tie for some tokens: any rounding exchanges
+  /// them, also that of the weights alone (Benchmarks/router_ties.py), and such a token differs visibly. All others must not, and they must be few.
+  @Test(arguments: mixtures) func logitsWithExpertsIn8BitsAreCloseWhereTheSameExpertsAreChosen(name: String) throws {
+    let exact = try model(packed(name, trunk: .f32, experts: .f32), batchTokens: 1)
+    let stored = try model(packed(name, trunk: .f32, experts: .q8_0), batchTokens: 1)
+    var exchanged = 0, tokens = 0, compared = 0
+    for item in try ReferenceCase.all(name) {
+      let wanted = try traced(exact, item.ids).choices
+      let (hidden, found) = try traced(stored, item.ids)
+      tokens += item.ids.count
+      exchanged += zip(wanted, found).count { $0 != $1 }
+      for (position, logits) in item.logits where wanted[position] == found[position] {
+        compared += 1
+        #expect(relativeError(try stored.logits(hidden, row: position), logits) < 3e-2, "position \(position) of \(item.ids.count)")
+      }
+    }
+    print("\(name): experts in q8_0 are others than in f32 for \(exchanged) of \(tokens) tokens; \(compared) positions compared")
+    #expect(exchanged * 10 < tokens && compared >= 5)
   }
 
   @Test(arguments: mixtures) func greedyTokensAreTheReferences(name: String) throws {
