@@ -1,6 +1,7 @@
 import ArgumentParser
 import Basics
 import Inference
+import Jobs
 import Tokenizer
 
 struct Experts: ParsableCommand {
@@ -13,29 +14,54 @@ struct TraceExperts: ParsableCommand {
     commandName: "trace",
     abstract: "Run texts through a model and write down which experts they use.",
     discussion: """
-      Each line of the file is a text of its own: it is read as a prompt, and -n tokens are generated behind it.
+      Each line of the file is the text of a job, with the labels or fields given here; without these it is read as a prompt, and -n tokens are generated behind it.
 
-        sterna experts trace model.gguf --texts messages.txt -n 32 -o jobs.trace
+        sterna experts trace model.gguf --texts messages.txt --labels leak,fire -o jobs.trace
+        sterna experts trace model.gguf --texts messages.txt -n 32 -o prompts.trace
       """)
 
   @OptionGroup var model: ModelArguments
   @Option(help: "A file with a text a line, such as messages that the box gets.", completion: .file())
   var texts: String
-  @Option(name: .customShort("n"), help: "Tokens to generate behind each text.")
+  @Option(help: "Labels, separated by commas: each text is classified.")
+  var labels: String?
+  @Option(help: "Fields, separated by commas: they are extracted from each text.")
+  var fields: String?
+  @Option(name: .customShort("n"), help: "Tokens to generate behind each text, without labels or fields.")
   var count = 16
   @Option(name: .shortAndLong, help: "The file to write.", completion: .file())
   var output: String
 
   func validate() throws {
     guard 0...100_000 ~= count else { throw ValidationError("-n: expected 0...100000, found \(count)") }
+    if labels != nil, fields != nil { throw ValidationError("--labels or --fields: only one of them") }
   }
 
   func run() throws {
     let lines = try String(decoding: readWholeFile(texts, limit: 1 << 28), as: UTF8.self).split(separator: "\n").map(String.init)
+    let work = try labels.map { .classify(parseLabels($0)) } ?? fields.map(parseFields)
     let packed = try model.open()
-    let tokenizer = try Tokenizer(packed)
     let network = try model.load(packed)
     network.traceExperts()
+    if let work { try answer(lines, work, JobEngine(packed: packed, model: network)) } else { try generate(lines, Tokenizer(packed), network) }
+    guard let trace = network.expertTrace else {
+      throw SternaError(.unsupported, "this model has no experts", at: model.file)
+    }
+    try DurableFile.write(Array(trace.text.utf8), to: output)
+    note("\(output): \(lines.count) texts, \(trace.calls.count) calls for \(trace.asked) experts")
+  }
+
+  private func answer(_ lines: [String], _ work: Job.Work, _ engine: JobEngine) throws {
+    for (number, text) in lines.enumerated() {
+      let job = Job(input: text, work: work)
+      do throws(SternaError) {
+        try job.validate()
+        _ = try engine.run(job).result.get()
+      } catch { throw error.within("\(texts), text \(number + 1)") }
+    }
+  }
+
+  private func generate(_ lines: [String], _ tokenizer: Tokenizer, _ network: Model) throws {
     for text in lines {
       let tokens = Array(([tokenizer.beginOfText].compactMap { $0 } + tokenizer.encode(text)).prefix(max(1, network.contextLength - count)))
       guard !tokens.isEmpty else { continue }
@@ -43,15 +69,10 @@ struct TraceExperts: ParsableCommand {
       var hidden = try network.forward([Step(sequence: sequence, tokens: tokens, want: .last)])
       for _ in 0..<count {
         let token = argmax(try network.logits(hidden, row: 0))
-        if packed.configuration.endOfText.contains(token) { break }
+        if network.configuration.endOfText.contains(token) { break }
         hidden = try network.forward([Step(sequence: sequence, tokens: [token], want: .last)])
       }
     }
-    guard let trace = network.expertTrace else {
-      throw SternaError(.unsupported, "this model has no experts", at: model.file)
-    }
-    try DurableFile.write(Array(trace.text.utf8), to: output)
-    note("\(output): \(lines.count) texts, \(trace.calls.count) calls for \(trace.asked) experts")
   }
 }
 

@@ -10,6 +10,11 @@ func parseLabels(_ text: String) -> [Job.Label] {
   }
 }
 
+/// Fields on a command line: `machine,value:number`. By the reader of a job's payload, so that the same mistakes get the same answers.
+func parseFields(_ text: String) throws(SternaError) -> Job.Work {
+  try Job.Work.parse(JSONReader(.object(["fields": .array(text.split(separator: ",").map { .string(trimmed($0)) })])), task: .extract)
+}
+
 func trimmed(_ text: some StringProtocol) -> String {
   let isSpace: (Character) -> Bool = { $0 == " " || $0 == "\t" }
   return String(text.drop(while: isSpace).reversed().drop(while: isSpace).reversed())
@@ -152,11 +157,8 @@ struct Extract: ParsableCommand {
 
   func run() throws {
     let runner = try CommandRunner(model)
-    // The same reader as for a job's payload, so that the same mistakes get the same answers.
-    var payload = JSON.Object()
-    if let fields { payload["fields"] = .array(fields.split(separator: ",").map { .string(trimmed($0)) }) }
-    if let schema { payload["schema"] = try readSchema(schema) }
-    let work = try Job.Work.parse(JSONReader(.object(payload)), task: .extract)
+    let work =
+      if let fields { try parseFields(fields) } else { try Job.Work.parse(JSONReader(.object(["schema": schema.map(readSchema) ?? .null])), task: .extract) }
     try texts.forEach { text in
       try runner.answer(Job(input: text, work: work), json: output.json) { answer in
         guard case .extraction(let result) = answer else { return "" }

@@ -42,6 +42,14 @@ import Testing
       #expect(try String(contentsOfFile: chart, encoding: .utf8).hasPrefix("<svg"))
       #expect(try SternaProcess.run(["plan", model, "--trace", trace, "-t", "1"]).status == 0)
 
+      for work in [["--labels", "leak,fire"], ["--fields", "place,count:integer"]] {
+        let traced = try SternaProcess.run(["experts", "trace", model, "--texts", texts, "-o", trace] + work)
+        #expect(traced.status == 0 && traced.errors.contains("2 texts"), "\(traced.errors)")
+        #expect(try SternaProcess.run(["experts", "replay", trace]).status == 0)
+      }
+      let both = try SternaProcess.run(["experts", "trace", model, "--texts", texts, "-o", trace, "--labels", "a,b", "--fields", "c"])
+      #expect(1..<128 ~= both.status && both.errors.contains("only one"))
+
       try "sterna experts 3 9 4096\n0 1\n".write(toFile: trace, atomically: true, encoding: .utf8)
       let other = try SternaProcess.run(["plan", model, "--trace", trace])
       #expect(1..<128 ~= other.status && other.errors.contains("of another model"))

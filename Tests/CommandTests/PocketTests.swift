@@ -19,6 +19,20 @@ import Testing
     #expect(abs(scores.values.reduce(0, +) - 1) < 1e-5)
   }
 
+  /// A third of its experts are in memory at a time.
+  @Test func theMixtureAnswersTheSameFromDisk() throws {
+    let text = "water under pump 7 on line B"
+    for task in [["classify", SternaProcess.pocketMixture, "--labels", "leak,fire,vibration"], ["extract", SternaProcess.pocketMixture, "--fields", "machine,place"]] {
+      let mapped = try SternaProcess.run(task + ["--text", text, "--json"]).json()
+      let read = try SternaProcess.run(task + ["--text", text, "--json", "--expert-cache", "1"]).json()
+      #expect(mapped["result"] as? NSDictionary == read["result"] as? NSDictionary)
+      let result = try #require(read["result"] as? [String: Any])
+      #expect(result["label"] as? String == "leak" || (result["fields"] as? [String: Any])?["machine"] as? String == "pump 7", "\(result)")
+      let experts = try #require((read["usage"] as? [String: Any])?["experts"] as? [String: Any])
+      #expect(experts["bytes_read"] as? Int ?? 0 > 0)
+    }
+  }
+
   @Test func aLabelAloneIsCertain() throws {
     let answer = try result(["classify", SternaProcess.pocket, "--labels", "only", "--text", "x"])
     #expect(answer["label"] as? String == "only" && answer["score"] as? Double == 1)

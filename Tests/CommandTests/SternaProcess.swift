@@ -16,6 +16,7 @@ struct SternaProcess {
   static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static func fixture(_ name: String) -> String { repository.appendingPathComponent("Tests/Fixtures/models/\(name)").path }
   static let pocket = repository.appendingPathComponent("Models/pocket.gguf").path
+  static let pocketMixture = repository.appendingPathComponent("Models/pocket-moe.gguf").path
 
   @discardableResult
   static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> SternaProcess {
