@@ -1,13 +1,15 @@
 import Glibc
 
 /// A file that is written as a stream and gets its name only in `finish`, when all of it is on stable storage. Until then it has a temporary name
-/// (`NAME.<process>.partial`), and it is removed when anything fails.
+/// (`NAME.<process>.partial`), and it is removed when anything fails; or it is resumable.
 public final class DurableFile {
   public let path: String
   private let temporaryPath: String
   private var descriptor: Int32
   /// Where the next byte goes.
   public private(set) var position = 0
+  /// Whether the temporary file stays when it was not finished.
+  private var isKept = false
 
   /// - Parameters:
   ///   - bytes: how long the file will be, where that is known: better told now than after ten minutes that the disk has no room.
@@ -17,19 +19,60 @@ public final class DurableFile {
     temporaryPath = "\(path).\(getpid()).partial"
     descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
     guard descriptor >= 0 else { throw Self.refused("cannot create this file", temporaryPath) }
-    var status = statvfs()
-    guard fstatvfs(descriptor, &status) == 0 else { return }
-    let free = UInt64(status.f_bavail) * UInt64(status.f_frsize)
-    guard free >= UInt64(max(bytes, 0)) else {
-      throw SternaError(.io, "there is not enough free space for this file", at: path, expected: "\(bytes) bytes", found: "\(free) bytes")
+    try requireSpace(for: bytes)
+  }
+
+  /// A file whose writing another process may go on with: until it is finished it is `NAME.partial`, whatever happens to who writes it. `position` is at the end of what is there.
+  /// - Throws: `io`, also while another process writes it.
+  public init(resumable path: String) throws(SternaError) {
+    self.path = path
+    temporaryPath = path + ".partial"
+    isKept = true
+    descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw Self.refused("cannot create this file", temporaryPath) }
+    var ours = stat()
+    var named = stat()
+    guard fstat(descriptor, &ours) == 0 else { throw Self.refused("cannot read the size of this file", temporaryPath) }
+    // Whoever finished it before we had the lock has given it its name: it is complete, and no longer ours to write.
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0, stat(temporaryPath, &named) == 0, named.st_ino == ours.st_ino else {
+      throw SternaError(.io, "another process is writing this file", at: temporaryPath, remedy: "wait for it, or give another name")
     }
+    try cut(to: Int(ours.st_size))
   }
 
   deinit {
     if descriptor >= 0 {  // not finished
       close(descriptor)
-      unlink(temporaryPath)
+      if !isKept { unlink(temporaryPath) }
     }
+  }
+
+  /// Lets go of what was written: nobody will go on with it.
+  public func abandon() { isKept = false }
+
+  /// Refuses what the file system has no room for, before it is written.
+  /// - Parameter bytes: to be written from here on.
+  public func requireSpace(for bytes: Int) throws(SternaError) {
+    var status = statvfs()
+    guard fstatvfs(descriptor, &status) == 0 else { return }
+    let free = UInt64(status.f_bavail) * UInt64(status.f_frsize)
+    guard free >= UInt64(max(bytes, 0)) else {
+      throw SternaError(
+        .io, "there is not enough free space for this file", at: path, expected: "\(bytes) bytes", found: "\(free) bytes",
+        remedy: "make room in \(folder(of: path)), or give a path on another disk")
+    }
+  }
+
+  /// Forgets all behind a position, where the next byte goes then.
+  public func cut(to bytes: Int) throws(SternaError) {
+    guard ftruncate(descriptor, bytes) == 0, lseek(descriptor, bytes, SEEK_SET) == bytes else { throw Self.refused("cannot write this file", temporaryPath) }
+    position = bytes
+  }
+
+  /// Waits until what was written is on stable storage, and leaves the memory that it took in the page cache to others.
+  public func sync() throws(SternaError) {
+    guard fdatasync(descriptor) == 0 else { throw Self.refused("cannot bring this file to stable storage", temporaryPath) }
+    posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
   }
 
   /// All of a small file at once: whoever reads it finds the old bytes or these.

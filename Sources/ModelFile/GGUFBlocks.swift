@@ -1,10 +1,12 @@
 /// Values of GGUF's float and block types as float32, by their definitions: factors are multiplied in the order in which they are written
 /// there, so that the result is that of the reference implementations to the last bit. Blocks are little-endian and have no alignment.
 package enum GGUFBlocks {
-  /// The types that `floats` reads.
+  /// The types of tables and vectors.
   package static let types: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0, .q6_K, .q5_K, .q4_K, .q4_0, .iq4_nl, .mxfp4]
+  /// The types of matrices that may be ternary and need not be: all that `floats` reads.
+  package static let matrixTypes = types + [.tq1_0, .tq2_0]
 
-  /// The values of some blocks. Requires: a type of `types`; `from` holds `count` blocks; `out` has room for their values.
+  /// The values of some blocks. Requires: a type of `matrixTypes`; `from` holds `count` blocks; `out` has room for their values.
   package static func floats(_ type: GGUFTensorType, from: UnsafeRawPointer, blocks count: Int, into out: UnsafeMutablePointer<Float>) {
     let (values, bytes) = type.block
     switch type {
@@ -18,6 +20,8 @@ package enum GGUFBlocks {
     case .q4_K: for i in 0..<count { q4_K(from + i * bytes, out + i * values) }
     case .q4_0: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float($0) - 8 } }
     case .iq4_nl: for i in 0..<count { nibbles(from + i * bytes, out + i * values) { Float(iq4Values[$0]) } }
+    case .tq1_0: for i in 0..<count { ternary(from + i * bytes, bytes, out + i * values, TernaryBlocks.tq1_0) }
+    case .tq2_0: for i in 0..<count { ternary(from + i * bytes, bytes, out + i * values, TernaryBlocks.tq2_0) }
     default: out.update(repeating: .nan, count: count * values)  // refused by whoever asks for finite values
     }
   }
@@ -40,6 +44,18 @@ package enum GGUFBlocks {
     for i in 0..<16 {
       out[i] = d * value(byte(p, 2 + i) & 15)
       out[16 + i] = d * value(byte(p, 2 + i) >> 4)
+    }
+  }
+
+  /// 256 values: codes, and a half d behind them; value = d * (-1, 0 or 1). Not a number where a code stands for none of these.
+  private static func ternary(
+    _ p: UnsafeRawPointer, _ bytes: Int, _ out: UnsafeMutablePointer<Float>, _ decode: (UnsafeRawPointer, UnsafeMutablePointer<Int8>) -> Bool
+  ) {
+    let d = half(p + bytes - 2)
+    withUnsafeTemporaryAllocation(of: Int8.self, capacity: 256) { weights in
+      guard let start = weights.baseAddress else { return }
+      let isRight = decode(p, start)
+      for i in 0..<256 { out[i] = isRight ? d * Float(weights[i]) : .nan }
     }
   }
 

@@ -5,15 +5,23 @@ import Basics
 public struct GGUFFile: Sendable {
   public struct Tensor: Sendable {
     public let name: String
+    /// The file that it lies in: a model may be split over several.
+    public let file: MappedFile
     public let type: GGUFTensorType
     /// In GGUF's order: the first dimension is the one that lies contiguously (columns first).
     public let shape: [Int]
     /// Of the tensor's data, from the start of the file.
     public let offset: Int
     public let byteCount: Int
+
+    /// For errors.
+    var place: String { "\(file.path): tensor \(name)" }
   }
 
+  /// Of a split model, the first of its parts.
   public let file: MappedFile
+  /// All files that the model lies in, `file` first.
+  public let parts: [MappedFile]
   public let metadata: [String: GGUFValue]
   /// The keys of `metadata` in the order of the file.
   public let keys: [String]
@@ -59,12 +67,23 @@ public struct GGUFFile: Sendable {
       throw cursor.error("this file was cut short", expected: "data from byte \(dataOffset)", found: "\(cursor.input.count) bytes")
     }
     self.file = file
+    parts = [file]
     self.metadata = metadata
     self.keys = keys
     self.alignment = alignment
     self.dataOffset = min(dataOffset, cursor.input.count)
     self.index = index
-    tensors = try Self.place(entries, from: dataOffset, cursor)
+    tensors = try Self.place(entries, in: file, from: dataOffset, cursor)
+  }
+
+  /// One of several files: the metadata of the first, the tensors of all.
+  /// - Precondition: no name occurs twice.
+  init(joining files: [GGUFFile]) {
+    let first = files[0]
+    (file, metadata, keys, alignment, dataOffset) = (first.file, first.metadata, first.keys, first.alignment, first.dataOffset)
+    parts = files.map(\.file)
+    tensors = files.flatMap(\.tensors)
+    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($1.name, $0) })
   }
 
   /// - Parameter name: of a tensor, for example `token_embd.weight`.
@@ -72,7 +91,7 @@ public struct GGUFFile: Sendable {
 
   /// The data of a tensor, in the mapped file.
   public func bytes(of tensor: Tensor) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
+    UnsafeRawBufferPointer(rebasing: tensor.file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
   }
 
   /// Magic, version and the number of tensors.
@@ -159,7 +178,7 @@ public struct GGUFFile: Sendable {
   }
 
   /// Tensors with absolute offsets, after checking that each lies inside the file and none over another.
-  private static func place(_ entries: [Entry], from dataOffset: Int, _ cursor: GGUFCursor) throws(SternaError) -> [Tensor] {
+  private static func place(_ entries: [Entry], in file: MappedFile, from dataOffset: Int, _ cursor: GGUFCursor) throws(SternaError) -> [Tensor] {
     let size = cursor.input.count
     var tensors: [Tensor] = []
     tensors.reserveCapacity(entries.count)
@@ -172,7 +191,7 @@ public struct GGUFFile: Sendable {
           expected: "\(entry.bytes) bytes from byte \(dataOffset) + \(entry.offset)", found: "a file of \(size) bytes",
           remedy: "the file was cut short or damaged: copy it again")
       }
-      tensors.append(Tensor(name: entry.name, type: entry.type, shape: entry.shape, offset: begin, byteCount: entry.bytes))
+      tensors.append(Tensor(name: entry.name, file: file, type: entry.type, shape: entry.shape, offset: begin, byteCount: entry.bytes))
     }
     var previous: Tensor?
     for tensor in tensors.sorted(by: { $0.offset < $1.offset }) {

@@ -38,7 +38,7 @@ extension GGUFSource {
         throw SternaError(.badFile, "holds a scale that is not a finite number", at: self.place(place.tensor.name), found: "in rows from \(rows.lowerBound) on")
       }
     }
-    gguf.file.release(place.tensor.offset + begin..<place.tensor.offset + begin + out.count)
+    place.tensor.file.release(place.tensor.offset + begin..<place.tensor.offset + begin + out.count)
   }
 
   private struct Place {
@@ -78,7 +78,7 @@ extension GGUFSource {
   private func found(
     _ name: String, _ shape: [Int], firstRow: Int = 0, _ columns: Int, _ order: SourceMatrix.Order
   ) throws(SternaError) -> Place {
-    Place(tensor: try tensor(name, shape, of: GGUFBlocks.types), firstRow: firstRow, columns: columns, order: order)
+    Place(tensor: try tensor(name, shape, of: GGUFBlocks.matrixTypes), firstRow: firstRow, columns: columns, order: order)
   }
 
   /// Whether a tensor belongs to blocks behind the last that is run: heads for the prediction of several tokens.

@@ -57,7 +57,8 @@ public struct GGUFSource: Sendable {
     try checkLayout(plan)
   }
 
-  public init(_ path: String, options: Options = Options()) throws(SternaError) { try self.init(GGUFFile(path), options: options) }
+  /// - Parameter path: of the file, or of any part of a split model.
+  public init(_ path: String, options: Options = Options()) throws(SternaError) { try self.init(GGUFFile.whole(path), options: options) }
 
   /// Whether the head is the embedding: not there, or there a second time.
   private static func isTied(_ gguf: GGUFFile) -> Bool {
@@ -81,7 +82,7 @@ public struct GGUFSource: Sendable {
     return values
   }
 
-  func place(_ name: String) -> String { "\(gguf.file.path): tensor \(name)" }
+  func place(_ name: String) -> String { gguf.tensor(name)?.place ?? "\(gguf.file.path): tensor \(name)" }
 
   /// What the file calls a planned tensor. One of an expert is a part of that name's tensor.
   func sourceName(_ planned: PlannedTensor) -> String {
@@ -172,6 +173,10 @@ public struct GGUFSource: Sendable {
 }
 
 extension GGUFSource: WeightSource {
+  package var identity: SourceIdentity? {
+    SourceIdentity(files: gguf.parts.map(\.identity), reading: [options.i2sLayout.rawValue, options.activation?.rawValue ?? ""])
+  }
+
   package func check(_ plan: [PlannedTensor]) throws(SternaError) {
     var known: Set<String> = [Self.frequencyName, ModelPart.head.ggufName]
     for planned in plan {
@@ -262,14 +267,14 @@ struct GGUFTensorValues {
   let tensor: GGUFFile.Tensor
 
   /// Values from a position on; refused unless all are finite. Their pages are given back.
-  /// - Precondition: a type of `GGUFBlocks.types`; `first` and the number of values are whole blocks of the tensor.
+  /// - Precondition: a type of `GGUFBlocks.matrixTypes`; `first` and the number of values are whole blocks of the tensor.
   func floats(from first: Int, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
     guard let base = gguf.bytes(of: tensor).baseAddress, let to = out.baseAddress else { return }
     let (elements, bytes) = tensor.type.block
     let begin = first / elements * bytes
     let size = out.count / elements * bytes
     guard begin >= 0, size >= 0, begin <= tensor.byteCount, size <= tensor.byteCount - begin else {
-      throw SternaError(.badFile, "does not hold so many values", at: "\(gguf.file.path): tensor \(tensor.name)")
+      throw SternaError(.badFile, "does not hold so many values", at: tensor.place)
     }
     GGUFBlocks.floats(tensor.type, from: base + begin, blocks: out.count / elements, into: to)
     var sum: Float = 0
@@ -277,8 +282,8 @@ struct GGUFTensorValues {
     guard sum == 0 else {
       let at = out.firstIndex { !$0.isFinite } ?? 0
       throw SternaError(
-        .badFile, "holds a value that is not a finite number", at: "\(gguf.file.path): tensor \(tensor.name)", found: "\(out[at]) as value \(first + at)")
+        .badFile, "holds a value that is not a finite number", at: tensor.place, found: "\(out[at]) as value \(first + at)")
     }
-    gguf.file.release(tensor.offset + begin..<tensor.offset + begin + size)
+    tensor.file.release(tensor.offset + begin..<tensor.offset + begin + size)
   }
 }

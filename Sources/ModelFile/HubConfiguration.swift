@@ -13,8 +13,8 @@ struct HubConfiguration {
   var model: ModelConfiguration
   /// Nil where there is no `quantization_config`: the floats must be ternary as they are.
   var quantization: Quantization?
-  /// Matrices in 8-bit floats have a scale for each 128 rows and columns.
-  var hasBlockScales: Bool
+  /// Matrices of a mixture may be 8-bit floats with a scale for each 128 rows and columns, or 4-bit floats with one for each 32 columns: their tensors say which.
+  var isQuantized: Bool
   /// The rotated pairs of latent attention lie side by side.
   var interleavesRope: Bool
 
@@ -53,7 +53,7 @@ struct HubConfiguration {
     let experts = try family.experts(config, blockCount: blockCount)
     let ropeSize = if let latent { latent.ropeSize } else { try rope.size(headSize) }
     let (quantization, linearNormEpsilon) = experts == nil ? try Self.quantization(config["quantization_config"]) : (nil, nil)
-    hasBlockScales = experts == nil ? false : try Self.hasBlockScales(config["quantization_config"])
+    isQuantized = experts == nil ? false : try Self.isQuantized(config["quantization_config"])
     interleavesRope = latent == nil ? false : try config["rope_interleave"].optional?.bool() ?? true
 
     model = ModelConfiguration(
@@ -131,12 +131,15 @@ struct HubConfiguration {
     }
   }
 
-  /// Whether matrices are 8-bit floats with a scale a block.
-  private static func hasBlockScales(_ field: JSONReader) throws(SternaError) -> Bool {
+  /// Whether matrices are floats of 8 or 4 bits. Those who make 4-bit floats give their format several names, under which they have others too: what the tensors are is checked
+  /// with each of them.
+  private static func isQuantized(_ field: JSONReader) throws(SternaError) -> Bool {
     guard field.isPresent else { return false }
     let method = try field["quant_method"].string()
+    if ["mxfp4", "quark", "compressed-tensors"].contains(method) { return true }
     guard method == "fp8" else {
-      throw SternaError(.unsupported, "is not supported", at: field["quant_method"].path, expected: "fp8, or no quantization_config", found: method)
+      throw SternaError(
+        .unsupported, "is not supported", at: field["quant_method"].path, expected: "fp8, mxfp4, quark, compressed-tensors, or no quantization_config", found: method)
     }
     let block = try field["weight_block_size"].array(count: 2...2)
     for size in block where try size.int() != HubFolder.scaleBlock {

@@ -13,20 +13,34 @@ extension HubFolder {
     }
     var (order, shape) = (SourceMatrix.Order.asIs, [rows, columns])
     if case .block(_, .linear(let linear)) = planned.part { (order, shape) = configuration.latentOrder(linear, interleaves: interleavesRope) }
+    if let found = try fp4(planned) {
+      return SourceMatrix(columns: columns, order: order) { (first, out) throws(SternaError) in try found.floats(from: first, into: out) }
+    }
     let source = try required(hubName(planned.part))
     try source.require(shape: shape)
     let width = shape[1]
-    guard hasBlockScales, source.tensor.type == .f8e4m3 else {
+    guard isQuantized, source.tensor.type == .f8e4m3 else {
       try source.requireFloat()
       return SourceMatrix(columns: columns, order: order) { (first, out) throws(SternaError) in try source.floats(from: first * width, into: out) }
     }
     let scales = try required(hubName(planned.part) + "_scale_inv")
     try scales.require(shape: shape.map { ($0 + Self.scaleBlock - 1) / Self.scaleBlock })
-    try scales.requireFloat()
+    try scales.requireScale()
     return SourceMatrix(columns: columns, order: order) { (first, out) throws(SternaError) in
       try source.floats(from: first * width, into: out)
       try Self.scale(out, from: first, width: width, scales)
     }
+  }
+
+  /// A matrix of the plan that is stored in 4-bit floats, checked; nil where it is not.
+  func fp4(_ planned: PlannedTensor) throws(SternaError) -> HubFP4? {
+    guard isQuantized, case .matrix(let rows, let columns, _) = planned.kind else { return nil }
+    var (stored, width) = (rows, columns)
+    if case .block(_, .linear(let linear)) = planned.part {
+      let shape = configuration.latentOrder(linear, interleaves: interleavesRope).shape
+      (stored, width) = (shape[0], shape[1])
+    }
+    return try HubFP4(self, hubName(planned.part), planned.part, experts: configuration.experts?.router.experts ?? 0, rows: stored, columns: width)
   }
 
   /// Multiplies rows with the scales of their blocks.

@@ -22,7 +22,7 @@ extension HubFolder: WeightSource {
         let source = try required(hubName(planned.part), remedy: remedy)
         try source.require(shape: [rows, columns])
         try source.requireFloat()
-      case .ternary: _ = try storage(planned)
+      case .ternary: _ = try ternaryStorage(planned)
       case .router, .matrix: _ = try matrix(planned)
       case .experts(let count):
         guard case .block(let block, _) = planned.part else { continue }
@@ -51,9 +51,19 @@ extension HubFolder: WeightSource {
     }
   }
 
+  package func storage(_ planned: PlannedTensor) throws(SternaError) -> WeightStorage? {
+    guard try fp4(planned) != nil, case .asIs = try matrix(planned).order else { return nil }
+    return .mxfp4
+  }
+
+  package func blocks(_ planned: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableRawBufferPointer) throws(SternaError) {
+    guard let found = try fp4(planned) else { throw SternaError(.badFile, "is not stored in blocks", at: planned.name) }
+    try found.blocks(from: rows.lowerBound, into: out)
+  }
+
   package func ternary(_ planned: PlannedTensor) throws(SternaError) -> TernaryRows {
     guard case .ternary(let rows, let columns) = planned.kind else { throw SternaError(.badFile, "not a matrix", at: planned.name) }
-    switch try storage(planned) {
+    switch try ternaryStorage(planned) {
     case .exact(let matrix, let scale): return matrix.ternaryRows(scale)
     case .packed(let source, let scale): return packed(source, rows, columns, scale)
     case .plain(let source, let scale): return plain(source, columns, scale)
@@ -84,7 +94,7 @@ extension HubFolder: WeightSource {
   }
 
   /// The type of the values decides how they are stored; where `config.json` says otherwise the folder is refused.
-  private func storage(_ planned: PlannedTensor) throws(SternaError) -> Storage {
+  private func ternaryStorage(_ planned: PlannedTensor) throws(SternaError) -> Storage {
     guard case .ternary(let rows, let columns) = planned.kind else { throw SternaError(.badFile, "not a matrix", at: planned.name) }
     guard let quantization else {
       guard let scale = exactScales[planned.part] else { throw SternaError(.badFile, "not a matrix of this model", at: planned.name) }

@@ -5,10 +5,11 @@ public struct HubFolder: Sendable {
   public let path: String
   public private(set) var configuration: ModelConfiguration
   let quantization: HubConfiguration.Quantization?
-  let hasBlockScales: Bool
+  let isQuantized: Bool
   let interleavesRope: Bool
   /// Of the matrices that are ternary as floats.
   private(set) var exactScales: [ModelPart: TernaryRows.Scale] = [:]
+  package let identity: SourceIdentity?
   private let files: [SafetensorsFile]
   private let places: [String: (file: Int, tensor: SafetensorsFile.Tensor)]
 
@@ -28,12 +29,13 @@ public struct HubFolder: Sendable {
       let read = try HubConfiguration(config, generation: generation, name: path.split(separator: "/").last.map(String.init) ?? path, activation: activation)
       configuration = read.model
       quantization = read.quantization
-      hasBlockScales = read.hasBlockScales
+      isQuantized = read.isQuantized
       interleavesRope = read.interleavesRope
     } catch {
       throw error.within(configPath)
     }
     (files, places) = try Self.weights(path)
+    identity = SourceIdentity(files: try [MappedFile(configPath).identity] + files.map(\.file.identity), reading: [activation?.rawValue ?? ""])
     guard quantization == nil, configuration.isTernary else { return }
     for planned in configuration.plan() {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }

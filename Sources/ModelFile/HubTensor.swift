@@ -22,6 +22,11 @@ struct HubTensor {
     guard isFloat else { throw error("has values of an unexpected type", expected: "F32, F16 or BF16", found: tensor.type.rawValue) }
   }
 
+  /// A scale may also be a power of two alone.
+  func requireScale() throws(SternaError) {
+    guard isFloat || tensor.type == .f8e8m0 else { throw error("has values of an unexpected type", expected: "F32, F16, BF16 or F8_E8M0", found: tensor.type.rawValue) }
+  }
+
   /// Values from a position on, converted exactly; refused unless all are finite. Their pages are given back.
   /// - Precondition: the tensor is of a float type, and holds so many values.
   func floats(from first: Int, into out: UnsafeMutableBufferPointer<Float>) throws(SternaError) {
@@ -34,6 +39,7 @@ struct HubTensor {
     case .bf16: for i in 0..<count { to[i] = Float(bitPattern: UInt32(UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self))) << 16) }
     case .f16: for i in 0..<count { to[i] = Float(Float16(bitPattern: UInt16(littleEndian: from.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self)))) }
     case .f8e4m3: for i in 0..<count { to[i] = Self.e4m3[Int(from.load(fromByteOffset: i, as: UInt8.self))] }
+    case .f8e8m0: for i in 0..<count { to[i] = Self.e8m0(from.load(fromByteOffset: i, as: UInt8.self)) }
     default: throw error("has values of an unexpected type", expected: "F32, F16 or BF16", found: tensor.type.rawValue)
     }
     // x - x is 0 for finite x only; one sum finds out for all at vector speed.
@@ -46,6 +52,8 @@ struct HubTensor {
     let begin = tensor.bytes.lowerBound + first * size
     file.release(begin..<begin + count * size)
   }
+
+  private static func e8m0(_ bits: UInt8) -> Float { bits == 255 ? .nan : Float(sign: .plus, exponent: Int(bits) - 127, significand: 1) }
 
   /// The values of 8-bit floats with 4 bits of exponent (bias 7), 3 of mantissa, no infinities, and NaN where all of those are ones.
   private static let e4m3: [Float] = (0..<256).map { bits in

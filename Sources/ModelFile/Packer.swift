@@ -1,5 +1,5 @@
 import Basics
-import CTernary
+import Crypto
 
 /// What `Packer` may choose.
 public struct PackOptions: Sendable {
@@ -29,6 +29,11 @@ public struct PackOptions: Sendable {
     self.experts = experts
     self.name = name
   }
+
+  /// All of it, for a journal.
+  var asked: String {
+    "\(embedding?.rawValue ?? "-") \(layout?.rawValue ?? "-") \(trunk?.rawValue ?? "-") \(experts?.rawValue ?? "-") \(name ?? "")"
+  }
 }
 
 /// What the packer chose, and what that costs.
@@ -48,45 +53,120 @@ public enum Packer {
   /// - Parameters:
   ///   - sections: named byte strings that travel in the file, such as `sterna.tokenizer`.
   ///   - metadata: additional keys, such as `sterna.template`.
-  ///   - progress: told what is being done, one line at a time.
+  ///   - program: what packs. With it, packing that was interrupted stays, and the same program goes on with it if source and options are the same; the file gets the
+  ///     same bytes. Without, nothing stays. Sources that have no identity are packed at once or not at all.
+  ///   - report: told what is being done.
   @discardableResult
   package static func pack(
     _ source: some WeightSource, to path: String, options: PackOptions = PackOptions(), sections: [(name: String, bytes: [UInt8])] = [],
-    metadata: [(String, GGUFValue)] = [], progress: ((String) -> Void)? = nil
+    metadata: [(String, GGUFValue)] = [], resumedBy program: String? = nil, report: (PackEvent) -> Void = { _ in }
   ) throws(SternaError) -> PackReport {
     var configuration = source.configuration
     configuration.name = options.name ?? configuration.name
     try configuration.validate()
     try check(options, sections, configuration)
     try source.check(configuration.plan())
-    let plan = try StoragePlan(source, configuration, options, progress: progress ?? { _ in })
+    guard let program, let identity = source.identity else {
+      return try write(source, configuration, options, sections, metadata, to: DurableFile(path), nil, report)
+    }
+    let file = try DurableFile(resumable: path)
+    let choices = [program, options.asked] + sections.map { "\($0.name) \(hexadecimal(SHA256.hash(data: $0.bytes)))" } + metadata.map { "\($0.0) \($0.1)" }
+    let journal = try PackJournal(beside: path, identity, options: choices)
+    if let mismatch = journal.mismatch { report(.note("\(path): there is a part of this file, but it was packed \(mismatch): packing begins again")) }
+    do {
+      let result = try write(source, configuration, options, sections, metadata, to: file, journal, report)
+      journal.remove()
+      return result
+    } catch {
+      guard error.code == .io, file.position > 0 else {
+        file.abandon()
+        journal.remove()
+        throw error
+      }
+      // What the system refuses today it may grant tomorrow.
+      var error = error
+      error.remedy = (error.remedy.map { $0 + "; then " } ?? "") + "give the same command again: it goes on where it stopped"
+      throw error
+    }
+  }
 
+  /// How much is written before it is brought to stable storage: what an interruption may cost, with the tensor that is being written.
+  private static let checkpointBytes = 1 << 25
+
+  private static func write(
+    _ source: some WeightSource, _ configuration: ModelConfiguration, _ options: PackOptions, _ sections: [(name: String, bytes: [UInt8])], _ metadata: [(String, GGUFValue)],
+    to file: DurableFile, _ journal: PackJournal?, _ report: (PackEvent) -> Void
+  ) throws(SternaError) -> PackReport {
+    var options = options
+    options.layout = options.layout ?? journal?.layout
+    let plan = try StoragePlan(source, configuration, options) { report(.progress(PackProgress(doing: $0))) }
     let tensors = sections.map { PackedFormat.Stored(name: $0.name, type: .i8, shape: [$0.bytes.count]) } + plan.tensors
     let keys = try header(configuration, plan, tensorCount: tensors.count, extra: metadata)
-    let writer = try GGUFWriter(path, metadata: keys, tensors: tensors.map { ($0.name, $0.type, $0.shape) }, alignment: PackedFormat.alignment)
-    for section in sections { try writer.write(section.bytes) }
-    var report = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
+    let earlier = journal?.steps ?? []
+    let writer = try GGUFWriter(
+      file, metadata: keys, tensors: tensors.map { ($0.name, $0.type, $0.shape) }, alignment: PackedFormat.alignment, finished: earlier.flatMap(\.checksums))
+    let done = writer.checksums.isEmpty ? [] : earlier
+    try journal?.restart(keeping: done.count, layout: plan.layout)
+    let resumed = done.isEmpty ? 0 : writer.writtenBytes
+    if resumed > 0 { report(.note("\(file.path): going on behind \(resumed / 1_000_000) MB of \(writer.totalBytes / 1_000_000), which are written")) }
+    var synced = writer.writtenBytes
+
+    func tell(_ doing: String) { report(.progress(PackProgress(doing: doing, writtenBytes: writer.writtenBytes, totalBytes: writer.totalBytes, resumedBytes: resumed))) }
+    /// Runs a step, or takes what an interrupted packing has left of it.
+    func step(_ number: Int, _ body: () throws(SternaError) -> [UInt64]) throws(SternaError) -> [UInt64] {
+      if number < done.count { return done[number].words }
+      let before = writer.checksums.count
+      let words: [UInt64]
+      do { words = try body() } catch {
+        // What is finished so far need not be done again.
+        if let journal, error.code == .io, (try? writer.sync()) != nil { try? journal.write() }
+        throw error
+      }
+      guard let journal else { return words }
+      journal.add(PackJournal.Step(checksums: Array(writer.checksums[before...]), words: words))
+      guard writer.writtenBytes - synced >= checkpointBytes else { return words }
+      try writer.sync()
+      try journal.write()
+      synced = writer.writtenBytes
+      return words
+    }
+
+    for (i, section) in sections.enumerated() {
+      _ = try step(i) { () throws(SternaError) in
+        try writer.write(section.bytes)
+        return []
+      }
+    }
+    var result = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
     var scales: [Float] = []
     var recordChecksums: [UInt64] = []
     for (i, planned) in plan.stored.enumerated() {
-      progress?("\(planned.name) (\(i + 1) of \(plan.stored.count))")
+      let words = try step(sections.count + i) { () throws(SternaError) in
+        tell("\(planned.name) (\(i + 1) of \(plan.stored.count))")
+        switch planned.kind {
+        case .vector: try writeVector(source, planned, plan.live, configuration, writer)
+        case .table(let rows, let columns): return try writeTable(source, planned, rows, columns, as: plan.table, writer).words
+        case .ternary(let rows, let columns): return [UInt64(try writeTernary(plan, planned, rows, columns, writer).bitPattern)]
+        case .router(let rows, let columns): try writeMatrix(source, planned, .f32, rows, columns, heads: 1, writer)
+        case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.weightStorage(planned.part), rows, columns, heads: heads, writer)
+        case .experts(let count):
+          guard case .block(let block, _) = planned.part, let record = plan.record else { return [] }
+          return try writeExperts(source, block: block, count: count, record, writer, progress: tell)
+        }
+        return []
+      }
       switch planned.kind {
-      case .vector: try writeVector(source, planned, plan.live, configuration, writer)
-      case .table(let rows, let columns):
-        let loss = try writeTable(source, planned, rows, columns, as: plan.table, writer)
-        if planned.part == .embedding { report.embeddingLoss = loss } else { report.headLoss = loss }
-      case .ternary(let rows, let columns): scales.append(try writeTernary(plan, planned, rows, columns, writer))
-      case .router(let rows, let columns): try writeMatrix(source, planned, .f32, rows, columns, heads: 1, writer)
-      case .matrix(let rows, let columns, let heads): try writeMatrix(source, planned, plan.weightStorage(planned.part), rows, columns, heads: heads, writer)
-      case .experts(let count):
-        guard case .block(let block, _) = planned.part, let record = plan.record else { continue }
-        recordChecksums += try writeExperts(source, block: block, count: count, record, writer, progress: progress ?? { _ in })
+      case .table: if planned.part == .embedding { result.embeddingLoss = TableLoss(words: words) } else { result.headLoss = TableLoss(words: words) }
+      case .ternary: scales.append(Float(bitPattern: UInt32(truncatingIfNeeded: words.first ?? 0)))
+      case .experts: recordChecksums += words
+      default: break
       }
     }
+    tell("bringing the file to stable storage")
     try writer.finish(replacing: [
       PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.expertChecksums: .array(.uint64(recordChecksums)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
     ])
-    return report
+    return result
   }
 
   /// What can be refused before anything is written.

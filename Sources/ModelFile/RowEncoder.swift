@@ -92,6 +92,17 @@ public struct TableLoss: Sendable, Equatable {
   private var cosines = 0.0
   private var rows = 0
 
+  public init() {}
+
+  /// For a journal: `words` of another.
+  init(words: [UInt64]) {
+    guard words.count == 4 else { return }
+    (squaredError, squares, cosines) = (Double(bitPattern: words[0]), Double(bitPattern: words[1]), Double(bitPattern: words[2]))
+    rows = Int(truncatingIfNeeded: words[3])
+  }
+
+  var words: [UInt64] { [squaredError.bitPattern, squares.bitPattern, cosines.bitPattern, UInt64(rows)] }
+
   /// Root of the squared error over the squared values, of all rows together.
   public var relativeError: Double { squares > 0 ? (squaredError / squares).squareRoot() : 0 }
   /// The mean over rows of the cosine between a row and what is stored of it. Rows of zeros count as 1.

@@ -4,7 +4,7 @@ import Basics
 /// overlap. All of that is checked before a tensor is read.
 struct SafetensorsFile {
   enum Element: String {
-    case f64 = "F64", f32 = "F32", f16 = "F16", bf16 = "BF16", f8e4m3 = "F8_E4M3", f8e5m2 = "F8_E5M2"
+    case f64 = "F64", f32 = "F32", f16 = "F16", bf16 = "BF16", f8e4m3 = "F8_E4M3", f8e5m2 = "F8_E5M2", f8e8m0 = "F8_E8M0"
     case i64 = "I64", i32 = "I32", i16 = "I16", i8 = "I8", u64 = "U64", u32 = "U32", u16 = "U16", u8 = "U8", bool = "BOOL"
 
     /// Of one value.
@@ -13,7 +13,7 @@ struct SafetensorsFile {
       case .f64, .i64, .u64: 8
       case .f32, .i32, .u32: 4
       case .f16, .bf16, .i16, .u16: 2
-      case .f8e4m3, .f8e5m2, .i8, .u8, .bool: 1
+      case .f8e4m3, .f8e5m2, .f8e8m0, .i8, .u8, .bool: 1
       }
     }
   }

@@ -31,7 +31,7 @@ package struct TernaryBlocks {
     }
   }
 
-  private var place: String { "\(gguf.file.path): tensor \(tensor.name)" }
+  private var place: String { tensor.place }
   private var rowBytes: Int { tensor.type == .i2_s ? columns / 4 : columns / 256 * tensor.type.block.bytes }
   private var bytes: UnsafeRawBufferPointer { gguf.bytes(of: tensor) }
 
@@ -83,8 +83,8 @@ package struct TernaryBlocks {
         let isRight =
           switch tensor.type {
           case .i2_s: i2_s(from, to)
-          case .tq1_0: tq1_0(from, to)
-          default: tq2_0(from, to)
+          case .tq1_0: (0..<columns / 256).allSatisfy { Self.tq1_0(from + $0 * 54, to + $0 * 256) }
+          default: (0..<columns / 256).allSatisfy { Self.tq2_0(from + $0 * 66, to + $0 * 256) }
           }
         guard isRight else {
           throw SternaError(
@@ -95,7 +95,7 @@ package struct TernaryBlocks {
         if tensor.type != .i2_s { try finish(row, to, scale, scales, i) }
       }
       let begin = tensor.offset + range.lowerBound * rowBytes
-      gguf.file.release(begin..<begin + range.count * rowBytes)
+      tensor.file.release(begin..<begin + range.count * rowBytes)
     }
   }
 
@@ -160,32 +160,28 @@ package struct TernaryBlocks {
     return worst < 3
   }
 
-  /// 64 bytes and a factor: bits 2k of byte 32h + j hold weight 128h + 32k + j.
-  private func tq2_0(_ from: UnsafeRawPointer, _ to: UnsafeMutablePointer<Int8>) -> Bool {
+  /// A block of 256. 64 bytes and a factor: bits 2k of byte 32h + j hold weight 128h + 32k + j.
+  static func tq2_0(_ from: UnsafeRawPointer, _ to: UnsafeMutablePointer<Int8>) -> Bool {
     var worst: UInt8 = 0
-    for block in 0..<columns / 256 {
-      for i in 0..<64 {
-        let byte = from.load(fromByteOffset: block * 66 + i, as: UInt8.self)
-        for part in 0..<4 {
-          let code = byte >> UInt8(2 * part) & 3
-          worst = max(worst, code)
-          to[block * 256 + i / 32 * 128 + part * 32 + i % 32] = Int8(code) - 1
-        }
+    for i in 0..<64 {
+      let byte = from.load(fromByteOffset: i, as: UInt8.self)
+      for part in 0..<4 {
+        let code = byte >> UInt8(2 * part) & 3
+        worst = max(worst, code)
+        to[i / 32 * 128 + part * 32 + i % 32] = Int8(code) - 1
       }
     }
     return worst < 3
   }
 
-  /// 32 bytes with weights 32k + j, 16 bytes with 160 + 16k + j (k 0...4), 4 bytes with 240 + 4k + j (k 0...3), and a factor. A byte is
+  /// A block of 256. 32 bytes with weights 32k + j, 16 bytes with 160 + 16k + j (k 0...4), 4 bytes with 240 + 4k + j (k 0...3), and a factor. A byte is
   /// the number of its digits in base 3, k = 0 the highest, times 256 / 243, rounded up.
-  private func tq1_0(_ from: UnsafeRawPointer, _ to: UnsafeMutablePointer<Int8>) -> Bool {
-    for block in 0..<columns / 256 {
-      for (first, count, weight, digits) in [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)] {
-        for j in 0..<count {
-          let number = Int(Self.numbers[Int(from.load(fromByteOffset: block * 54 + first + j, as: UInt8.self))])
-          guard number >= 0, digits == 5 || number % 3 == 0 else { return false }
-          for k in 0..<digits { to[block * 256 + weight + k * count + j] = Int8(number / Self.powers[k] % 3 - 1) }
-        }
+  static func tq1_0(_ from: UnsafeRawPointer, _ to: UnsafeMutablePointer<Int8>) -> Bool {
+    for (first, count, weight, digits) in [(0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4)] {
+      for j in 0..<count {
+        let number = Int(numbers[Int(from.load(fromByteOffset: first + j, as: UInt8.self))])
+        guard number >= 0, digits == 5 || number % 3 == 0 else { return false }
+        for k in 0..<digits { to[weight + k * count + j] = Int8(number / powers[k] % 3 - 1) }
       }
     }
     return true

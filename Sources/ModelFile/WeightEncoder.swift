@@ -80,13 +80,33 @@ extension WeightStorage {
 
   /// One GGUF block of 32 values; false where their scale does not fit.
   fileprivate func encode(_ values: UnsafePointer<Float>, _ out: UnsafeMutableRawPointer) -> Bool {
-    switch self {
+    if self == .q8_0 || self == .q4_0, let scale = Self.ternaryScale(values) {
+      for i in 0..<32 {
+        let weight: Int8 = values[i] > 0 ? 1 : values[i] < 0 ? -1 : 0
+        if self == .q8_0 { out.storeBytes(of: weight, toByteOffset: 2 + i, as: Int8.self) }
+      }
+      if self == .q4_0 {
+        func code(_ value: Float) -> UInt8 { value > 0 ? 9 : value < 0 ? 7 : 8 }
+        for i in 0..<16 { out.storeBytes(of: code(values[i]) | code(values[16 + i]) << 4, toByteOffset: 2 + i, as: UInt8.self) }
+      }
+      return RowEncoder.put(scale, out)
+    }
+    return switch self {
     case .f32: false
     case .q8_0: RowEncoder.q8(values, out)
     case .iq4_nl: RowEncoder.q4(values, out)
     case .q4_0: Self.q4_0(values, out)
     case .mxfp4: Self.mxfp4(values, out)
     }
+  }
+
+  /// The s of values that are all -s, 0 or s, where half precision holds it: ternary weights lose nothing in blocks that have a factor and small integers.
+  private static func ternaryScale(_ values: UnsafePointer<Float>) -> Float? {
+    var largest: Float = 0
+    for i in 0..<32 { largest = max(largest, abs(values[i])) }
+    guard largest > 0, Float(Float16(largest)) == largest else { return nil }
+    for i in 0..<32 where values[i] != 0 && abs(values[i]) != largest { return nil }
+    return largest
   }
 
   /// Half d, 16 bytes: value = d * (code - 8), the code in the low halves of the bytes for the first 16 values. The value of the largest magnitude gets -8.

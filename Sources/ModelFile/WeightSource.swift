@@ -4,6 +4,9 @@ import Basics
 package protocol WeightSource {
   var configuration: ModelConfiguration { get }
 
+  /// What tells this source from others; nil where packing cannot be resumed.
+  var identity: SourceIdentity? { get }
+
   /// Checks, before anything is written, that every planned tensor is there with its shape.
   func check(_ plan: [PlannedTensor]) throws(SternaError)
 
@@ -22,6 +25,8 @@ package protocol WeightSource {
 }
 
 extension WeightSource {
+  package var identity: SourceIdentity? { nil }
+
   package func storage(_ tensor: PlannedTensor) throws(SternaError) -> WeightStorage? { nil }
 
   package func blocks(_ tensor: PlannedTensor, rows: Range<Int>, into: UnsafeMutableRawBufferPointer) throws(SternaError) {

@@ -49,11 +49,15 @@ struct Dummy: ParsableCommand {
         remedy: "take another vocabulary, or leave --vocab away")
     }
     let source = DummySource(
-      shape, blocks: layers, trunk: storage.trunk.storage ?? .q8_0, experts: storage.experts.storage ?? .q4_0, seed: seed, beginOfText: tokenizer.beginOfText, endOfText: tokenizer.endOfText)
+      shape, blocks: layers, trunk: storage.trunk?.storage ?? .q8_0, experts: storage.experts?.storage ?? .q4_0, seed: seed, beginOfText: tokenizer.beginOfText, endOfText: tokenizer.endOfText)
     let template = PromptTemplate.detect(architecture: source.configuration.architecture, tokenizer: tokenizer).template
+    let options = storage.options(source.configuration)
+    let notes = PackingNotes()
+    defer { notes.clear() }
     let report = try Packer.pack(
-      source, to: output, options: storage.options, sections: [(Tokenizer.sectionName, tables)],
-      metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], progress: progressNotes())
+      source, to: output, options: options, sections: [(Tokenizer.sectionName, tables)],
+      metadata: [(PromptTemplate.metadataKey, .string(template.json.compact))], report: notes.show)
+    notes.clear()
     try printPacked(output, report)
   }
 }

@@ -47,14 +47,22 @@ struct StorageArguments: ParsableArguments {
   @Option(help: "How ternary weights are laid out: small (1.6 bits), fast (2 bits), or auto: for a large model, measured on this machine.")
   var layout: LayoutChoice = .auto
 
-  @Option(help: "How a model with experts stores all other matrices: q8_0, q4_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q8_0.")
-  var trunk: WeightChoice = .q8_0
+  @Option(help: "How a model with experts stores all other matrices: q8_0, q4_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q8_0. (default: q8_0)")
+  var trunk: WeightChoice?
 
-  @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q4_0.")
-  var experts: WeightChoice = .asis
+  @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q4_0. (default: asis)")
+  var experts: WeightChoice?
 
-  var options: PackOptions {
-    PackOptions(embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: trunk.storage, experts: experts.storage)
+  /// For a model of a configuration. What was chosen about things that it does not have is said and has no effect, so that one command packs models of all kinds.
+  func options(_ configuration: ModelConfiguration) -> PackOptions {
+    if configuration.isTernary {
+      if let experts { note("--experts \(experts.rawValue) has no effect: a model of architecture \(configuration.architecture) has no experts") }
+      if let trunk { note("--trunk \(trunk.rawValue) has no effect: the matrices of this model are ternary, and --layout says how they are stored") }
+    } else if layout != .auto {
+      note("--layout \(layout.rawValue) has no effect: this model has no ternary matrices; --trunk and --experts say how the others are stored")
+    }
+    return PackOptions(
+      embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: (trunk ?? .q8_0).storage, experts: (experts ?? .asis).storage)
   }
 }
 

@@ -1,3 +1,4 @@
+import Agent
 import ArgumentParser
 import Basics
 import FoundationEssentials
@@ -10,7 +11,10 @@ struct Pack: ParsableCommand {
     abstract: "Make a packed model of a hub folder or of another engine's GGUF.",
     discussion: """
       SOURCE is a folder as model hubs have it (config.json, one or many *.safetensors, tokenizer.json), or a GGUF file of bitnet.cpp or
-      llama.cpp. It is streamed: memory stays at a few hundred megabytes whatever the model's size.
+      llama.cpp; of one that is split, any part (NAME-00001-of-00003.gguf). It is streamed: memory stays at a few hundred megabytes whatever the model's size.
+
+      Packing that was interrupted goes on when the same command is given again. Until it is finished there are OUTPUT.partial and
+      OUTPUT.state.partial; delete them to give up.
 
         sterna pack bitnet-b1.58-2B-4T -o models/2b4t.gguf
         sterna pack ggml-model-i2_s.gguf --i2s-layout x86 -o models/2b4t.gguf
@@ -23,7 +27,10 @@ struct Pack: ParsableCommand {
   @OptionGroup var arguments: PackArguments
 
   func run() throws {
-    let report = try packModel(from: source, to: output, arguments: arguments, progress: progressNotes())
+    let notes = PackingNotes()
+    defer { notes.clear() }
+    let report = try packModel(from: source, to: output, arguments: arguments, resumedBy: "sterna \(Agent.version)", report: notes.show)
+    notes.clear()
     try printPacked(output, report)
   }
 }
@@ -52,22 +59,25 @@ func printPacked(_ path: String, _ report: PackReport) throws {
 
 /// Composes a packed file of what three modules know: weights, tokenizer tables, prompt template.
 @discardableResult
-func packModel(from source: String, to path: String, arguments: PackArguments, progress: ((String) -> Void)? = nil) throws -> PackReport {
-  let options = arguments.storage.options
+func packModel(
+  from source: String, to path: String, arguments: PackArguments, resumedBy program: String? = nil, report: (PackEvent) -> Void = { _ in }
+) throws -> PackReport {
   if isDirectory(source) {
     let folder = try HubFolder(source, activation: arguments.activation)
+    let options = arguments.storage.options(folder.configuration)
     let (sections, metadata) = try companions(folder.configuration, Tokenizer.pack(hubFolder: source), arguments)
-    return try Packer.pack(folder, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
+    return try Packer.pack(folder, to: path, options: options, sections: sections, metadata: metadata, resumedBy: program, report: report)
   }
-  let gguf = try GGUFFile(source)
+  let gguf = try GGUFFile.whole(source)
   guard !PackedModel.isPacked(gguf) else {
     throw SternaError(
       .unsupported, "this file is packed already", at: source, remedy: "use it as it is; to pack with other options, start from what it was packed from")
   }
   let model = try GGUFSource(gguf, options: .init(i2sLayout: arguments.i2sLayout, activation: arguments.activation))
+  let options = arguments.storage.options(model.configuration)
   for line in model.notes { note("\(source): \(line)") }
   let (sections, metadata) = try companions(model.configuration, Tokenizer.pack(gguf: gguf), arguments)
-  return try Packer.pack(model, to: path, options: options, sections: sections, metadata: metadata, progress: progress)
+  return try Packer.pack(model, to: path, options: options, sections: sections, metadata: metadata, resumedBy: program, report: report)
 }
 
 /// What travels with the weights: the tokenizer, and the template that goes with it.

@@ -27,7 +27,7 @@ let blocksFile = URL(fileURLWithPath: fixtures).deletingLastPathComponent().appe
     }
   }
 
-  @Test(arguments: GGUFBlocks.types) func valuesAreThoseOfTheGGUFPackage(_ type: GGUFTensorType) throws {
+  @Test(arguments: GGUFBlocks.matrixTypes) func valuesAreThoseOfTheGGUFPackage(_ type: GGUFTensorType) throws {
     let gguf = try GGUFFile(blocksFile)
     let tensor = try #require(gguf.tensor(type.label))
     #expect(tensor.type == type)
@@ -35,7 +35,7 @@ let blocksFile = URL(fileURLWithPath: fixtures).deletingLastPathComponent().appe
     var found = [Float](repeating: .nan, count: expected.count)
     GGUFBlocks.floats(type, from: try #require(gguf.bytes(of: tensor).baseAddress), blocks: expected.count / type.block.elements, into: &found)
     #expect(found.elementsEqual(expected) { $0.bitPattern == $1.bitPattern || $0 == 0 && $1 == 0 })
-    #expect(Set(found).count > 100)
+    #expect(Set(found).count > (TernaryBlocks.types.contains(type) ? 10 : 100))
   }
 
   @Test(arguments: [GGUFTensorType.tq1_0, .tq2_0]) func ternaryValuesAreThoseOfTheGGUFPackage(_ type: GGUFTensorType) throws {

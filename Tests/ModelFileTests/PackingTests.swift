@@ -198,7 +198,7 @@ import Testing
     let bytes = (0..<5000).map { UInt8($0 % 251) }
     try Packer.pack(
       HubFolder(fixtures + "/bitnet-offline"), to: scratch["m.gguf"], options: PackOptions(embedding: .q8, name: "line 3"),
-      sections: [("sterna.tokenizer", bytes)], metadata: [("sterna.template", .string("{}"))], progress: { lines.append($0) })
+      sections: [("sterna.tokenizer", bytes)], metadata: [("sterna.template", .string("{}"))], report: { if case .progress(let progress) = $0 { lines.append(progress.doing) } })
     let model = try PackedModel.open(scratch["m.gguf"])
     defer { withExtendedLifetime(model) {} }
     #expect(model.section("sterna.tokenizer").map { Array($0) } == bytes)
