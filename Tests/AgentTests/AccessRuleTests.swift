@@ -36,6 +36,17 @@ extension WithBroker {
       #expect(!agent.log.text.contains("refuses"), "\(agent.log.text)")
     }
 
+    @Test func theyAreEnoughForWhoWatches() throws {
+      let broker = try ruled()
+      let agent = try RunningAgent(broker, mqtt: "username = \"sterna\"")
+      try Listener(broker, "sterna/test/health", arguments: Self.tester).wait("health")
+      for (user, status) in [("operator", Int32(0)), ("nobody", 1)] {
+        let top = try execute(buildFolder + "/sterna", ["top", "--port", "\(broker.port)", "--once", "--username", user])
+        #expect(top.status == status && top.output.contains("fake") == (status == 0), "\(top.output)")
+      }
+      agent.stop()
+    }
+
     /// Every topic that somebody on a shared broker may care for, tried with the agent's account.
     @Test func theAgentsAccountWritesNowhereElse() throws {
       let broker = try ruled()

@@ -40,8 +40,10 @@ extension Loop {
       guard let outcome = attempt.outcome.quietly({ $0 }) else { return }
       if let reason = outcome { drop(reason) } else { link = .greeting(attempt.session, since: now) }
     case .greeting(let session, _), .up(let session):
-      let reason = session.read(messages: 256, bytes: 8 << 20)
-      if session.events.messages.count >= 256 || session.events.bytes >= 8 << 20 || session.events.connected != nil { isHurried = true }
+      // Refusals are not in the journal, so they go out with the acknowledgements of what they refuse: no more is read than can be refused at once.
+      let most = journalFailure == nil ? 256 : max(1, (window - inFlight.count - outbox.count) / 2)
+      let reason = session.read(messages: most, bytes: 8 << 20)
+      if session.events.messages.count >= most || session.events.bytes >= 8 << 20 || session.events.connected != nil { isHurried = true }
       guard let reason else { return }
       // What came before the end was not acknowledged and comes again, except the broker's reasons.
       let events = session.takeEvents()
@@ -92,7 +94,7 @@ extension Loop {
     return Int(Double.random(in: 0.5...1) * delay)
   }
 
-  private func connected(_ session: Session, _ events: Session.Events, _ now: Int) {
+  private func connected(_ session: Session, _ events: Session.Events) {
     hangUps = 0
     // With a journal that does not work the next message ends this connection, too: keep backing off.
     if journalFailure == nil { failures = 0 }
@@ -106,13 +108,11 @@ extension Loop {
     sayState()
     say(topics.info, info)
     introduce()
-    lastHealth = now
-    say(topics.health, health(now))
   }
 
   func handle(_ events: Session.Events, _ now: Int) {
     if let code = events.connected, let session {
-      if code == 0 { connected(session, events, now) } else { return refused(code, session) }
+      if code == 0 { connected(session, events) } else { return refused(code, session) }
     }
     for (_, granted) in events.subscribed where granted.contains(where: { $0 >= 128 }) {
       logger.error("the broker refuses a subscription: check its access rules for \(topics.jobs)+ and the inputs of tasks")

@@ -51,7 +51,7 @@ extension Loop {
       let reason = session.read(messages: 256, bytes: 8 << 20)
       let events = session.takeEvents()
       if events.messages.count >= 256 || events.bytes >= 8 << 20 || events.connected != nil { isHurried = true }
-      if case let count = events.subscribed.count + events.unsubscribed, count > 0 { confirmed(count, now) }
+      if case let count = events.subscribed.count + events.unsubscribed, count > 0 { confirmed(count) }
       switch events.connected {
       case nil:
         if let reason {
@@ -83,15 +83,14 @@ extension Loop {
     }
   }
 
-  private func confirmed(_ count: Int, _ now: Int) {
+  private func confirmed(_ count: Int) {
     pool.unconfirmed = max(0, pool.unconfirmed - count)
     guard pool.unconfirmed == 0 else { return }
     pool.isMember = pool.isWanted
     pool.lastComplaint = ""
     let names = configuration.pool.names.joined(separator: ", ")
     logger.info(pool.isMember ? "in the pools: \(names)" : "left the pools \(names), with \(queued) jobs to do")
-    lastHealth = now
-    say(topics.health, health(now))
+    sayHealth()
   }
 
   func tickPool(_ now: Int) {

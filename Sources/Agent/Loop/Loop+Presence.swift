@@ -33,6 +33,9 @@ extension Loop {
     return ("online", reason)
   }
 
+  /// Says `state`, and `health` with it: who looks at one because the other has changed sees both as they are now.
+  ///
+  /// - Returns: the number of the message with the state.
   @discardableResult
   func sayState() -> Int32? {
     writeMetrics()
@@ -41,7 +44,15 @@ extension Loop {
     if let reason { object["reason"] = .string(reason) }
     object["since"] = .string(Clock.text(Clock.wall))
     object["boot"] = .string(Clock.bootID)
-    return say(topics.state, .object(object))
+    let number = say(topics.state, .object(object))
+    sayHealth()
+    return number
+  }
+
+  func sayHealth() {
+    guard isUp else { return }
+    lastHealth = Clock.uptime
+    say(topics.health, health(lastHealth))
   }
 
   var info: JSON {

@@ -245,10 +245,7 @@ extension Loop {
       for (at, delivery) in delayed where at <= now { outbox.append(delivery) }
       delayed.removeAll { $0.at <= now }
     }
-    if isUp, now - lastHealth >= 60_000 {
-      lastHealth = now
-      say(topics.health, health(now))
-    }
+    if now - lastHealth >= 60_000 { sayHealth() }
     if now - lastMetrics >= 15_000 { writeMetrics() }
     beat(now)
   }

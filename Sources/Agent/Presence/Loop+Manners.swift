@@ -22,7 +22,6 @@ extension Loop {
     guard let homeAssistant, messages.contains(where: homeAssistant.isBirth) else { return }
     introduce()
     sayState()
-    say(topics.health, health(Clock.uptime))
   }
 
   /// For Prometheus, every 15 seconds and when the state changes.

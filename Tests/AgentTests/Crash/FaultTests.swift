@@ -19,7 +19,7 @@ extension WithBroker {
         Fault.Aftermath.allCases.flatMap { aftermath in ["kill", "after"].map { Fault(at: at, kind: $0, aftermath: aftermath) } }
           + (isWrite(at) ? ["torn", "short", "enospc", "eio"] : ["eio"]).map { Fault(at: at, kind: $0) }
       }
-      let wrong = runs.all(cases) { i, fault in
+      let wrong = FaultyRuns.all(cases) { i, fault in
         let agent = try FaultyAgent(runs, "c\(i)")
         try agent.start(fault, isAnswering: true)
         let isAnswered = try agent.waitForAnswers()
@@ -55,7 +55,7 @@ extension WithBroker {
         [Fault(at: i + 1, kind: "after", aftermath: .powerCut)]
           + (calls[i].contains(" sync ") ? [false, true] : []).map { Fault(at: i + 1, kind: "eio", aftermath: .powerCut, isLasting: $0) }
       }
-      let wrong = runs.all(cases) { i, fault in
+      let wrong = FaultyRuns.all(cases) { i, fault in
         let agent = try FaultyAgent(runs, "c\(i)")
         try agent.start(fault, isAnswering: false)
         let acknowledged = {
@@ -93,7 +93,7 @@ extension WithBroker {
         [Fault(at: i + 1, kind: "after"), Fault(at: i + 1, kind: "kill", aftermath: .tornPowerCut), Fault(at: i + 1, kind: "eio")]
           + (calls[i].contains(" write ") ? ["torn", "short", "enospc"] : []).map { Fault(at: i + 1, kind: $0) }
       }
-      let wrong = runs.all(cases) { i, fault in
+      let wrong = FaultyRuns.all(cases) { i, fault in
         let agent = try FaultyAgent(runs, "c\(i)", files: .prefixes)
         try agent.start(fault, isAnswering: true)
         if try agent.waitForAnswers(), try agent.wait("a prefix file is written", { isWritten(agent) }) {

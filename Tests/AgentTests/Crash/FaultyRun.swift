@@ -55,7 +55,7 @@ final class FaultyRuns: @unchecked Sendable {
   ///
   /// - Parameter each: what went wrong, or nil.
   /// - Returns: everything that went wrong.
-  func all(_ cases: [Fault], lanes: Int = 10, each: @escaping @Sendable (Int, Fault) throws -> String?) -> [String] {
+  static func all(_ cases: [Fault], lanes: Int = 10, each: @escaping @Sendable (Int, Fault) throws -> String?) -> [String] {
     let next = Atomic<Int>(0)
     let wrong = Mutex<[String]>([])
     let group = DispatchGroup()
