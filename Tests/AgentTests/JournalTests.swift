@@ -72,8 +72,8 @@ extension WithBroker {
       agent.stop()
     }
 
-    /// Not even what the last agent left can be put in order, and clients are told all the same.
-    @Test(.enabled(if: SmallDisk.isPossible, "only root can mount a small disk")) func anAgentThatStartsOnAFullDiskSaysSo() throws {
+    /// Not even what the last agent left can be put in order; messages stay with the broker until it can.
+    @Test(.enabled(if: SmallDisk.isPossible, "only root can mount a small disk")) func anAgentThatStartsOnAFullDiskSaysSoAndWaits() throws {
       let broker = try Broker()
       let disk = try SmallDisk(broker.path("disk"), megabytes: 2)
       let listener = try Listener(broker, "sterna/test/#")
@@ -89,11 +89,8 @@ extension WithBroker {
       second.openGate()
       try listener.wait("degraded") { $0["state"] == "degraded" && ($0["reason"].map { $0.compact.contains("disk is full") } ?? false) }
       try publish(broker, jobs + "classify", classify("late"))
-      #expect(try listener.first("a refusal") { $0.topic == results + "late" }["error.code"] == "storage_full")
       disk.empty()
-      try listener.wait("the answers to what was accepted", count: 10) { $0["status"] == "ok" }
-      try publish(broker, jobs + "classify", classify("late"))
-      try listener.wait("and to the one sent again") { $0.topic == results + "late" && $0["status"] == "ok" }
+      try listener.wait("the answers to what was accepted, and to what came meanwhile", count: 11) { $0["status"] == "ok" }
       second.send(SIGTERM)
       #expect(second.end() == 0)
     }

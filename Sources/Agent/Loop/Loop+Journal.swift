@@ -82,7 +82,7 @@ extension Loop {
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.
     let areSentDue = !sent.isEmpty && (now - sentSince > 2000 || sent.count > 200)
     guard !arrivals.isEmpty || !finished.isEmpty || areSentDue || hasChoice(now) else { return true }
-    guard let journal, journalFailure == nil || journalFailure?.code == .journalFull else { return turnAwayForWantOfRoom(arrivals) }
+    guard let journal, journalFailure == nil || journalFailure?.code == .journalFull else { return arrivals.isEmpty }
     if journalFailure != nil, arrivals.isEmpty { return true }  // not in every turn: `retryJournal` looks after it
     var effects = Effects()
     do {
@@ -92,20 +92,14 @@ extension Loop {
     } catch {
       undo(effects)
       failed(error)
-      return turnAwayForWantOfRoom(arrivals)
+      // A full disk is a reason to tell clients; devices cannot be told, so their messages stay with the broker.
+      guard error.code == .journalFull, arrivals.allSatisfy(\.isFromClient), outbox.count < configuration.limits.queueJobs else { return arrivals.isEmpty }
+      for arrival in arrivals {
+        let full = SternaError(.storageFull, "the disk of the agent is full")
+        if case .failure(let error) = arrival.job { refuseInMemory(arrival.entry, error) } else { refuseInMemory(arrival.entry, full, retryAfter: 30_000) }
+      }
+      return true
     }
-  }
-
-  /// A full disk is a reason to tell clients; devices cannot be told, so their messages stay with the broker.
-  ///
-  /// - Returns: as `store`.
-  private func turnAwayForWantOfRoom(_ arrivals: [Arrival]) -> Bool {
-    guard journalFailure?.code == .journalFull, arrivals.allSatisfy(\.isFromClient), outbox.count < configuration.limits.queueJobs else { return arrivals.isEmpty }
-    for arrival in arrivals {
-      let full = SternaError(.storageFull, "the disk of the agent is full")
-      if case .failure(let error) = arrival.job { refuseInMemory(arrival.entry, error) } else { refuseInMemory(arrival.entry, full, retryAfter: 30_000) }
-    }
-    return true
   }
 
   private func write(_ arrivals: [Arrival], _ now: Int, in journal: Journal, _ effects: inout Effects) throws(SternaError) {
