@@ -22,10 +22,12 @@ except ImportError:
 
 
 class Engine:
-    def __init__(self, path: str, threads: int, context: int):
+    def __init__(self, path: str, threads: int, context: int, repack: bool = True):
         llama.llama_log_set(quiet, ctypes.c_void_p(0))
         llama.llama_backend_init()
-        self.model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+        loading = llama.llama_model_default_params()
+        loading.use_extra_bufts = repack
+        self.model = llama.llama_model_load_from_file(path.encode(), loading)
         if not self.model:
             sys.exit(f"llama_bench.py: {path}: llama.cpp cannot load it")
         parameters = llama.llama_context_default_params()
@@ -82,16 +84,17 @@ def ready(arguments) -> dict:
 
 
 def speed(arguments) -> dict:
-    engine = Engine(arguments.model, arguments.threads, max(arguments.prefill, arguments.depth + arguments.decode) + 64)
+    engine = Engine(arguments.model, arguments.threads, max(arguments.prefill, arguments.depth + arguments.decode) + 64, not arguments.no_repack)
     tokens = [i * 7919 % engine.size for i in range(max(arguments.prefill, arguments.depth + arguments.decode))]
-    engine.decode(tokens[:16])  # touches every weight once
+    engine.decode(tokens[:1 if arguments.no_repack else 16])  # touches every weight once, or all but experts where these do not fit into memory
     engine.clear()
     result = {"model_bytes": llama.llama_model_size(engine.model)}
     if arguments.prefill:
         result |= {"prefill_tokens": arguments.prefill, "prefill_tokens_per_s": arguments.prefill / engine.decode(tokens[:arguments.prefill])}
-        engine.clear()
     if arguments.decode:
-        engine.decode(tokens[:arguments.depth])
+        if arguments.prefill != arguments.depth:
+            engine.clear()
+            engine.decode(tokens[:arguments.depth])
         seconds = sum(engine.decode([token]) for token in tokens[arguments.depth:arguments.depth + arguments.decode])
         result |= {"decode_tokens": arguments.decode, "depth": arguments.depth, "decode_tokens_per_s": arguments.decode / seconds}
     return result
@@ -105,6 +108,7 @@ def main():
     parser.add_argument("-d", "--depth", type=int, default=128, help="tokens in front of the decoded ones")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--ready", action="store_true")
+    parser.add_argument("--no-repack", action="store_true", help="use weights where they are mapped, as a model larger than memory needs it")
     arguments = parser.parse_args()
     result = ready(arguments) if arguments.ready else speed(arguments)
     print(json.dumps({"version": llama.__version__, "threads": arguments.threads, **result, "peak_rss_bytes": peak()}))

@@ -87,7 +87,8 @@ extension DummySource: WeightSource {
     return storage == .f32 || columns % 32 != 0 ? nil : storage
   }
 
-  /// Random codes, with scales that keep the size of values on the way through the blocks.
+  /// Random codes, with scales that keep the size of values on the way through the blocks. The mean of all codes is not zero; with scales of either sign that
+  /// of the weights is. Else every product would have a part in the same direction, larger from block to block, and all tokens would choose the same experts.
   package func blocks(_ tensor: PlannedTensor, rows: Range<Int>, into out: UnsafeMutableRawBufferPointer) throws(SternaError) {
     guard case .matrix(_, let columns, _) = tensor.kind, let storage = try storage(tensor), let start = out.baseAddress else { return }
     let stream = Stream(seed: seed, tensor.name + "#\(tensor.part)")
@@ -102,24 +103,32 @@ extension DummySource: WeightSource {
       }
     let scale = Self.gain(tensor.part, configuration) / (Float(columns).squareRoot() * deviation)
     let bytes = storage == .q8_0 ? 34 : storage == .mxfp4 ? 17 : 18
-    let head: UInt16 = storage == .mxfp4 ? UInt16(127 + Int(log2(scale).rounded())) : Float16(scale).bitPattern
+    let exponent = UInt8(127 + Int(log2(scale).rounded()))  // MXFP4, whose codes have the mean zero
+    let half = Float16(scale).bitPattern
     let words = (bytes + 7) / 8
     let first = rows.lowerBound * (columns / 32)
     for block in 0..<rows.count * (columns / 32) {
       let to = start + block * bytes
+      let index = (first + block) &* (words &+ 1)
       for word in 0..<words {
-        var bits = stream.bits((first + block) &* words &+ word).littleEndian
+        var bits = stream.bits(index &+ word).littleEndian
         memcpy(to + 8 * word, &bits, min(8, bytes - 8 * word))
       }
-      if storage == .mxfp4 { to.storeBytes(of: UInt8(head), as: UInt8.self) } else { to.storeBytes(of: head.littleEndian, as: UInt16.self) }
+      guard storage != .mxfp4 else {
+        to.storeBytes(of: exponent, as: UInt8.self)
+        continue
+      }
+      let sign = UInt16(truncatingIfNeeded: stream.bits(index &+ words)) & 0x8000
+      to.storeBytes(of: (half | sign).littleEndian, as: UInt16.self)
     }
   }
 
-  /// The size of what a matrix gives for values of size 1. What goes back into the residual stream is as large as the embeddings in it.
+  /// The size of what a matrix gives for values of size 1. What goes back into the residual stream is a tenth of the embeddings in it: attention gives all tokens of
+  /// a text much the same, and if that prevailed, so would the same few experts.
   private static func gain(_ part: ModelPart, _ c: ModelConfiguration) -> Float {
     switch part {
     case .block(_, .linear(.output)), .block(_, .linear(.down)), .block(_, .linear(.sharedDown)), .block(_, .expert(_, .down)):
-      logitDeviation / Float(c.hiddenSize).squareRoot()
+      0.1 * logitDeviation / Float(c.hiddenSize).squareRoot()
     default: 1
     }
   }

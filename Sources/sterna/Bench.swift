@@ -61,7 +61,8 @@ struct BenchModel: ParsableCommand {
         let offered = (0..<candidates).map { TokenID(step * 131 + $0 * 7919) % vocabulary }
         token = offered[Int(argmax(try model.logits(hidden, row: 0, of: offered)))]
       } else {
-        token = argmax(try model.logits(hidden, row: 0))
+        // Another one than the best: random weights repeat themselves, and then their experts would all be there.
+        token = (argmax(try model.logits(hidden, row: 0)) &+ TokenID(step) &* 7919) % vocabulary
       }
       hidden = try model.forward([Step(sequence: sequence, tokens: [token], want: .last)])
     }
