@@ -10,6 +10,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
   ],
+  // Every module that a target imports is named, also where another one brings it: else it is not compiled again when that module changes.
   targets: [
     .target(name: "CTernary"),
     .systemLibrary(name: "CMosquitto", providers: [.apt(["libmosquitto-dev"])]),
@@ -31,17 +32,17 @@ let package = Package(
       ]),
     .executableTarget(
       name: "sterna",
-      dependencies: ["Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+      dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding", "Jobs", "Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
     .testTarget(name: "BasicsTests", dependencies: ["Basics"]),
     .testTarget(name: "CTernaryTests", dependencies: ["CTernary"]),
-    .testTarget(name: "ModelFileTests", dependencies: ["ModelFile"]),
-    .testTarget(name: "TokenizerTests", dependencies: ["Tokenizer"]),
-    .testTarget(name: "InferenceTests", dependencies: ["Inference"]),
-    .testTarget(name: "DecodingTests", dependencies: ["Decoding"]),
-    .testTarget(name: "JobsTests", dependencies: ["Jobs"]),
+    .testTarget(name: "ModelFileTests", dependencies: ["Basics", "CTernary", "ModelFile"]),
+    .testTarget(name: "TokenizerTests", dependencies: ["Basics", "ModelFile", "Tokenizer"]),
+    .testTarget(name: "InferenceTests", dependencies: ["Basics", "CTernary", "ModelFile", "Inference"]),
+    .testTarget(name: "DecodingTests", dependencies: ["Basics", "Tokenizer", "Decoding"]),
+    .testTarget(name: "JobsTests", dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding", "Jobs"]),
     .executableTarget(name: "agent-test-helper", dependencies: ["Agent"], path: "Tests/AgentTestHelper"),
-    .testTarget(name: "AgentTests", dependencies: ["Agent", "CSQLite", "agent-test-helper", "sterna"]),
+    .testTarget(name: "AgentTests", dependencies: ["Basics", "ModelFile", "Inference", "Decoding", "Jobs", "Agent", "CSQLite", "agent-test-helper", "sterna"]),
     .testTarget(name: "CommandTests", dependencies: ["sterna"]),
   ],
   swiftLanguageModes: [.v6]
