@@ -111,9 +111,9 @@ ok() { grep -c '"status":"ok"' "$1" || true; }
 health=$(mosquitto_sub -p "$port" -t sterna/capped/health -C 2 -W 90 2>/dev/null | tail -1)
 field() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$health"; }
 stat() { awk -v k="$1" '$1 == k {print $2}' "$group/memory.stat"; }
-printf '{"limit_bytes":%d,"peak_bytes":%d,"pages_read_again":%d,"file_bytes":%d,"health_peak_bytes":%d,"health_pages_read_again":%d,' \
+printf '{"limit_bytes":%d,"peak_bytes":%d,"pages_read_again":%d,"file_bytes":%d,"health_peak_bytes":%d,"health_pages_read_again":%d,"expert_bytes_read":%d,' \
   $((megabytes * 1000000)) "$(cat "$group/$peak_file")" "$(stat workingset_refault_file || true)" "$(command stat -c %s "$model")" \
-  "$(field memory_peak_bytes)" "$(field pages_read_again)"
+  "$(field memory_peak_bytes)" "$(field pages_read_again)" "$(field bytes_read)"
 printf '"classified":%d,"extracted":%d,"text_tokens":%d,"ready_ms":%d,"classify_ms":%d,"extract_ms":%d,"peak_rss_bytes":%d}\n' \
   "$(ok "$work/classified")" "$(ok "$work/extracted")" "$(sed -n 's/.*"usage":{"in":\([0-9]*\).*/\1/p' "$work/classified" | head -1)" "$ready" \
   $(((middle - begin) / 1000000)) $(((end - middle) / 1000000)) "$(field peak_rss_bytes)"
