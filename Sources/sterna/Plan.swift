@@ -34,7 +34,14 @@ struct Plan: ParsableCommand {
     let tokensPerSecond: Double
     /// Bytes of the whole process, as planned.
     let total: Int?
-    var measured: Double?
+    var measured: Measurement?
+  }
+
+  /// What a run gave.
+  private struct Measurement {
+    let tokensPerSecond: Double
+    /// The part of its experts that it did not read.
+    let hitRate: Double
   }
 
   func run() throws {
@@ -49,7 +56,7 @@ struct Plan: ParsableCommand {
     }
     var rows = try self.rows(packed, forecast, trace)
     if measure {
-      for i in rows.indices where rows[i].total != nil { rows[i].measured = try rate(of: rows[i]) }
+      for i in rows.indices where rows[i].total != nil { rows[i].measured = try measurement(of: rows[i]) }
     }
     if output.json { printLine(json(packed, forecast, rows).compact) } else { show(packed, forecast, rows) }
     if let svg { try DurableFile.write(Array(chart(packed, rows).svg.utf8), to: svg) }
@@ -78,31 +85,30 @@ struct Plan: ParsableCommand {
     return rows.compactMap { $0 }
   }
 
-  /// Tokens a second in decode, once the cache is as full as it gets.
-  private func rate(of row: Row) throws -> Double {
+  /// Decode with this cache, once it is as full as it gets. Each token is another one: those that a model without training would choose repeat themselves, and their experts would all be there.
+  private func measurement(of row: Row) throws -> Measurement {
     let packed = try model.open()
     var options = model.running.options(packed)
     options.expertCacheBytes = row.cache
     options.contextLength = min(options.contextLength ?? 4096, 4096)
     let network = try Model(packed, options: options)
-    let vocabulary = TokenID(packed.configuration.vocabularySize)
+    let vocabulary = packed.configuration.vocabularySize
     let room = network.contextLength - 1
     var sequence = try network.sequence(capacity: room)
-    var next: TokenID = 1
+    var tokens = 0
     func step() throws {
       if sequence.count == room { sequence = try network.sequence(capacity: room) }
-      let hidden = try network.forward([Step(sequence: sequence, tokens: [next], want: .last)])
-      next = (argmax(try network.logits(hidden, row: 0)) &+ 7919) % vocabulary
+      let hidden = try network.forward([Step(sequence: sequence, tokens: [TokenID(tokens * 7919 % vocabulary)], want: .last)])
+      _ = argmax(try network.logits(hidden, row: 0))
+      tokens += 1
     }
     let begin = monotonicSeconds()
     repeat { try step() } while monotonicSeconds() - begin < 90 && (network.expertCache?.isCache ?? false) && (network.expertCounters?.reads ?? .max) < row.slots
-    let start = monotonicSeconds()
-    var tokens = 0
-    while tokens < 4 || monotonicSeconds() - start < 4 {
-      try step()
-      tokens += 1
-    }
-    return Double(tokens) / (monotonicSeconds() - start)
+    let (filled, before, start) = (tokens, network.expertCounters, monotonicSeconds())
+    while tokens < filled + 4 || monotonicSeconds() - start < 4 { try step() }
+    let seconds = monotonicSeconds() - start
+    let costs = network.expertCounters.map { $0 - (before ?? ExpertCounters()) }
+    return Measurement(tokensPerSecond: Double(tokens - filled) / seconds, hitRate: costs.map { 1 - Double($0.reads) / Double(max(1, $0.asked)) } ?? 1)
   }
 
   private func show(_ packed: PackedModel, _ forecast: ExpertForecast, _ rows: [Row]) {
@@ -116,12 +122,12 @@ struct Plan: ParsableCommand {
         ["prompt of 256 tokens", "\(forecast.diskSeconds(prompt: 256, hitRate: 0).formatted(1)) s of reading with nothing in the cache"],
       ]) + "\n")
     let most = rows.map(\.tokensPerSecond).max() ?? 1
-    var lines = [["cache", "MB", "there", "process MB", "tokens/s"] + (measure ? ["measured"] : []) + [""]]
+    var lines = [["cache", "MB", "there", "process MB", "tokens/s"] + (measure ? ["measured", "there"] : []) + [""]]
     for row in rows {
       let bar = String(repeating: "#", count: max(1, Int(row.tokensPerSecond / most * 30)))
       lines.append(
         [row.name, megabytes(row.cache), "\((100 * row.hitRate).formatted(0)) %", row.total.map(megabytes) ?? "does not fit", row.tokensPerSecond.formatted(2)]
-          + (measure ? [row.measured?.formatted(2) ?? ""] : []) + [bar + String(repeating: " ", count: 30 - bar.count)])
+          + (measure ? [row.measured?.tokensPerSecond.formatted(2) ?? "", row.measured.map { "\((100 * $0.hitRate).formatted(0)) %" } ?? ""] : []) + [bar + String(repeating: " ", count: 30 - bar.count)])
     }
     printLine(table(lines))
     if trace == nil { printLine("\nEvery expert counts as likely as any other; a real model does better. With --trace, what its jobs ask for counts.") }
@@ -140,7 +146,10 @@ struct Plan: ParsableCommand {
             "tokens_per_s": .number(row.tokensPerSecond),
           ]
           if let total = row.total { object["process_bytes"] = .number(total) }
-          if let measured = row.measured { object["measured_tokens_per_s"] = .number(measured) }
+          if let measured = row.measured {
+            object["measured_tokens_per_s"] = .number(measured.tokensPerSecond)
+            object["measured_hit_rate"] = .number(measured.hitRate)
+          }
           return .object(object)
         }),
     ])
@@ -149,7 +158,7 @@ struct Plan: ParsableCommand {
   private func chart(_ packed: PackedModel, _ rows: [Row]) -> LineChart {
     let sorted = rows.sorted { $0.cache < $1.cache }
     var lines: [(name: String, points: [(x: Double, y: Double)])] = [("predicted", sorted.map { (Double($0.cache) / 1e9, $0.tokensPerSecond) })]
-    if measure { lines.append(("measured", sorted.compactMap { row in row.measured.map { (Double(row.cache) / 1e9, $0) } })) }
+    if measure { lines.append(("measured", sorted.compactMap { row in row.measured.map { (Double(row.cache) / 1e9, $0.tokensPerSecond) } })) }
     return LineChart(title: packed.configuration.name, xLabel: "cache for experts, GB", yLabel: "tokens per second", lines: lines)
   }
 }
