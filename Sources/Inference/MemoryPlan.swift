@@ -66,15 +66,25 @@ public struct MemoryPlan: Sendable {
       return entries + options.reserved
     }
     func total(_ entries: [Entry]) -> Int { entries.reduce(0) { $0 + $1.bytes } }
-    let batch = min(options.batchTokens, contextLength)
+    /// Wider where experts are read from disk, since a chunk reads each of its experts once. That must take little from their cache.
+    func widened(_ tokens: Int, cache: Int?, kv: Int, room: Int) -> (tokens: Int, experts: Int?) {
+      let budget = experts.budget(free: room, asked: options.expertCacheBytes)
+      guard let budget, options.batchTokens == nil else { return (tokens, budget) }
+      for wide in [4 * tokens, 2 * tokens].map({ min($0, contextLength) }) where wide > tokens {
+        let cost = total(plan(batch: wide, cache: cache, kv: kv, experts: 0)) - total(plan(batch: tokens, cache: cache, kv: kv, experts: 0))
+        guard cost <= room / 8, let rest = experts.budget(free: room - cost, asked: options.expertCacheBytes) else { continue }
+        if experts.layout(rest).isCache == experts.layout(budget).isCache { return (wide, rest) }
+      }
+      return (tokens, budget)
+    }
+    let batch = min(options.batchTokens ?? 128, contextLength)
     guard let limit else {
-      batchTokens = batch
       kvBudget = options.kvBudgetBytes ?? 2 * context
       rowCacheBytes = nil
       // Without a limit the machine is one: experts that it cannot hold would push each other out.
       let free = ProcessMemory.availableBytes / 10 * 9 - total(plan(batch: batch, cache: nil, kv: kvBudget, experts: 0))
-      expertCacheBytes = experts.budget(free: max(free, 2 * experts.recordBytes), asked: options.expertCacheBytes)
-      entries = plan(batch: batch, cache: nil, kv: kvBudget, experts: expertCacheBytes)
+      (batchTokens, expertCacheBytes) = widened(batch, cache: nil, kv: kvBudget, room: max(free, 2 * experts.recordBytes))
+      entries = plan(batch: batchTokens, cache: nil, kv: kvBudget, experts: expertCacheBytes)
       return
     }
 
@@ -88,8 +98,9 @@ public struct MemoryPlan: Sendable {
           let cache = mapped ? nil : min(Self.rowCache.most, free / tables.count)
           guard cache.map({ $0 >= Self.rowCache.least }) ?? (free >= 0) else { continue }
           let room = limit - total(plan(batch: tokens, cache: cache, kv: kv, experts: 0))
-          (batchTokens, kvBudget, rowCacheBytes, expertCacheBytes) = (tokens, kv, cache, experts.budget(free: room, asked: options.expertCacheBytes))
-          entries = plan(batch: tokens, cache: cache, kv: kv, experts: expertCacheBytes)
+          (kvBudget, rowCacheBytes) = (kv, cache)
+          (batchTokens, expertCacheBytes) = widened(tokens, cache: cache, kv: kv, room: room)
+          entries = plan(batch: batchTokens, cache: cache, kv: kv, experts: expertCacheBytes)
           return
         }
       }

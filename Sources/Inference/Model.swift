@@ -32,7 +32,7 @@ public final class Model {
   public init(_ packed: PackedModel, options: ModelOptions = ModelOptions()) throws(SternaError) {
     let configuration = packed.configuration
     let context = options.contextLength ?? configuration.contextLength
-    guard context >= 1, options.batchTokens >= 1, options.threads >= 1 else {
+    guard context >= 1, options.batchTokens ?? 1 >= 1, options.threads >= 1 else {
       throw SternaError(.unsupported, "context, batch and threads must be at least 1")
     }
     guard context <= configuration.contextLength else {

@@ -9,8 +9,8 @@ public struct ModelOptions: Sendable {
   public var contextLength: Int?
   /// Bytes for the keys and values of all sequences together; nil: enough for two of full length.
   public var kvBudgetBytes: Int?
-  /// Tokens that run through the blocks together; sets the size of the working memory.
-  public var batchTokens = 128
+  /// Tokens that run through the blocks together; sets the size of the working memory. nil: 128, and up to 512 where experts are read from disk.
+  public var batchTokens: Int?
   /// Bytes that the process may take, page cache included; nil: no limit. Decides whether embedding and head are mapped or read row by row.
   public var memoryLimit: Int?
   /// Bytes that are somebody else's under that limit, such as a queue's.
@@ -21,6 +21,8 @@ public struct ModelOptions: Sendable {
   public var expertReaders = 4
   /// How they read; nil: whichever is faster here, measured for a moment.
   public var expertReads: RecordReads?
+  /// Stands between the disk and the model, for tests: a disk that fails.
+  package var expertReader: (@Sendable (any RecordReader) -> any RecordReader)?
   /// A kernel by name, such as `scalar`; nil: the best that passes its self-test.
   public var kernel: String?
 

@@ -133,7 +133,7 @@ struct RunArguments: ParsableArguments {
   @Option(help: "Megabytes (of 1,000,000 bytes) that the process may take; what does not fit is refused.")
   var memoryLimit: Int?
 
-  @Option(help: "Megabytes for experts that are read from disk as they are needed. (default: all experts where they fit, else what is free)")
+  @Option(help: "Megabytes for experts that are read from disk as they are needed; 0 for no cache. (default: all experts where they fit, else what is free)")
   var expertCache: Int?
 
   @Option(help: "Threads that read experts.")

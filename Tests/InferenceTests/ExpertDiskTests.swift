@@ -7,7 +7,7 @@ import Testing
 /// Models whose experts stay on disk: nobody can tell from the results.
 @Suite struct ExpertDiskTests {
   private func model(
-    _ packed: PackedModel, cache: Int?, threads: Int = 1, readers: Int = 4, reads: RecordReads? = nil, batch: Int = 128, limit: Int? = nil
+    _ packed: PackedModel, cache: Int?, threads: Int = 1, readers: Int = 4, reads: RecordReads? = nil, batch: Int? = 128, limit: Int? = nil, faults: Faults? = nil
   ) throws -> Model {
     var options = ModelOptions()
     options.threads = threads
@@ -18,6 +18,12 @@ import Testing
     options.expertReads = reads
     options.memoryLimit = limit
     options.contextLength = 128
+    if let faults {
+      options.expertReader = { reader in
+        faults.set(reader)
+        return faults
+      }
+    }
     return try Model(packed, options: options)
   }
 
@@ -43,18 +49,44 @@ import Testing
       let all = packed.weights.expertBytes
       let mixture = try #require(packed.configuration.experts)
       let token = mixture.router.chosen * mixture.routed.count { $0 } * record
-      for (cache, threads, readers, batch) in [(2 * record, 1, 1, 128), (token - 1, 4, 4, 7), (token, 2, 4, 128), (all / 2, 1, 4, 16), (all / 2, 4, 1, 128), (all, 4, 4, 128)] {
+      for (cache, threads, readers, batch) in [(0, 4, 4, 128), (2 * record, 1, 1, 128), (token - 1, 4, 4, 7), (token, 2, 4, 128), (all / 2, 1, 4, 16), (all / 2, 4, 1, 128), (all, 4, 4, 128)] {
         let model: Model
         do { model = try self.model(packed, cache: cache, threads: threads, readers: readers, reads: reads, batch: batch) } catch let error as SternaError where reads == .direct && error.code == .unsupported {
           break  // no direct reads in this file system
         }
         #expect(try states(model) == want, "cache of \(cache), \(threads) threads, \(readers) readers")
         let held = try #require(model.expertCache)
-        #expect(held.slots * record <= max(cache, 2 * record) && held.isCache == (cache >= token))
+        #expect(held.slots * record <= (cache == 0 ? 2 * mixture.router.chosen * record : cache) && held.isCache == (cache >= token))
         let counters = try #require(model.expertCounters)
         #expect(counters.reads > 0 && counters.bytesRead == counters.reads * record && counters.asked >= counters.hits)
         if cache == all { #expect(counters.reads <= all / record) }
       }
+    }
+  }
+
+  /// Late, in pieces, in any order, damaged at first, refused at first: nothing of it is seen. What stays refused is an error, and the next pass is as if nothing had been.
+  @Test(arguments: [RecordReads.direct, .buffered], [1, 4]) func aDiskThatStumblesChangesNoBit(reads: RecordReads, threads: Int) throws {
+    let packed = try packed("qwen2-moe", experts: .q4_0)
+    let want = try states(model(packed, cache: nil))
+    let record = try #require(packed.weights.record).bytes
+    let mixture = try #require(packed.configuration.experts)
+    let token = mixture.router.chosen * mixture.routed.count { $0 } * record
+    for cache in [2 * record, token, packed.weights.expertBytes / 2, packed.weights.expertBytes] {
+      let faults = Faults(transient: true, damagesFirst: true)
+      let model: Model
+      do { model = try self.model(packed, cache: cache, threads: threads, reads: reads, batch: nil, faults: faults) } catch let error as SternaError where error.code == .unsupported {
+        return  // no direct reads in this file system
+      }
+      #expect(try states(model) == want, "cache of \(cache)")
+      #expect(try #require(model.expertCounters).retries > 0)
+      // The last block's: by then most of the pass is done.
+      faults.setBroken(Set(try #require(packed.weights.expertPlaces.last??.map(\.offset))))
+      if cache < packed.weights.expertBytes {
+        let error = #expect(throws: SternaError.self) { try states(model) }
+        #expect(error?.code == .modelIO && error?.cause == "Input/output error")
+      }
+      faults.setBroken([])
+      #expect(try states(model) == want, "cache of \(cache), after a failure")
     }
   }
 

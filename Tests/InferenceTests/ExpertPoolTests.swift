@@ -3,7 +3,6 @@ import CTernary
 import Foundation
 import Inference
 import ModelFile
-import Synchronization
 import Testing
 
 /// A file of records with random bytes.
@@ -48,7 +47,7 @@ private struct RecordFile {
 
   func pool(slots: Int, threads: Int = 4, reads: RecordReads = .buffered, faults: Faults? = nil) throws -> ExpertPool {
     let reader = try #require(FileRecords(file, reads))
-    faults?.reader = reader
+    faults?.set(reader)
     return try ExpertPool(
       places, chosen: Self.chosen, budget: slots * Self.bytes, threads: threads, reader: faults.map { $0 as any RecordReader } ?? reader, path: path,
       kernels: #require(ct_select(nil)).pointee)
@@ -62,43 +61,6 @@ private struct RecordFile {
       let some = Array((0..<Self.experts).shuffled(using: &random).prefix(Int.random(in: 1...most, using: &random)))
       return ([0, 2, 3][round % 3], some.sorted())
     }
-  }
-}
-
-/// Reads that come late, in pieces, out of order, damaged, or not at all.
-private final class Faults: RecordReader, @unchecked Sendable {
-  var reader: FileRecords?  // set once, before any thread reads
-  private let state = Mutex((random: Random(state: 9), brokenOffsets: Set<Int>(), attempts: [Int: Int]()))
-  private let transient: Bool
-  let damagesFirst: Bool
-
-  init(transient: Bool, damagesFirst: Bool = false) {
-    self.transient = transient
-    self.damagesFirst = damagesFirst
-  }
-
-  var reads: RecordReads { reader?.reads ?? .buffered }
-
-  func setBroken(_ offsets: Set<Int>) { state.withLock { $0.brokenOffsets = offsets } }
-
-  func read(_ offset: Int, into target: UnsafeMutableRawPointer, count: Int) -> Int {
-    guard let reader else { return -Int(EIO) }
-    let (dice, attempt, broken) = state.withLock { state in
-      state.attempts[offset, default: 0] += 1
-      return (Int.random(in: 0..<10, using: &state.random), state.attempts[offset] ?? 0, state.brokenOffsets.contains(offset))
-    }
-    if broken { return -Int(EIO) }
-    guard transient else { return reader.read(offset, into: target, count: count) }
-    switch dice {
-    case 0: return -Int(EINTR)
-    case 1 where attempt < 3: return -Int(EIO)
-    case 2, 3: usleep(2000)
-    case 4, 5: return reader.read(offset, into: target, count: min(count, 4096))
-    default: break
-    }
-    let got = reader.read(offset, into: target, count: count)
-    if damagesFirst, attempt == 1, got > 100 { target.storeBytes(of: ~target.load(fromByteOffset: 100, as: UInt8.self), toByteOffset: 100, as: UInt8.self) }
-    return got
   }
 }
 

@@ -27,6 +27,20 @@ package final class ExpertPool: ExpertSource {
   /// Whether a slot was read on a guess and not used yet. [slots]
   private var isGuess: [Bool]
   private var counted = ExpertCounters()
+  /// Whether somebody waits for a slot.
+  private var isShort = false
+  private var pace = Pace()
+
+  /// How long the disk has nothing to do between two blocks, and how long a record takes it.
+  private struct Pace {
+    /// Nanoseconds, running means; nil: not known yet.
+    var idle: Int?
+    var record: Int?
+    /// When the latest record arrived that was waited for.
+    var lastArrival: Int?
+
+    static func mean(_ old: Int?, _ new: Int) -> Int { old.map { ($0 * 7 + new) / 8 } ?? new }
+  }
 
   /// - Parameters:
   ///   - blocks: nil where a block has no experts. All records have the same size.
@@ -75,6 +89,9 @@ package final class ExpertPool: ExpertSource {
   ) throws(SternaError) {
     guard let block = blocks[block] else { return meanwhile() }
     counted.asked += experts.count
+    let begin = now()
+    if let last = pace.lastArrival { pace.idle = Pace.mean(pace.idle, begin - last) }
+    pace.lastArrival = begin
     settle(queue.finished())
     var ready: [ReadyExpert] = []
     var missing: [Int] = []
@@ -118,7 +135,9 @@ package final class ExpertPool: ExpertSource {
     while left > 0, failure == nil {
       let start = now()
       let completions = queue.completions()
-      counted.waiting += now() - start
+      let arrival = now()
+      pace.lastArrival = arrival
+      counted.waiting += arrival - start
       let settled = settle(completions)
       (ready, failure) = (settled.ready, settled.failure)
       guard failure == nil else { break }
@@ -127,14 +146,21 @@ package final class ExpertPool: ExpertSource {
       demand(&next, experts, block)
       finish(ready)
     }
+    if missing.count >= queue.threads, let last = pace.lastArrival { pace.record = Pace.mean(pace.record, (last - begin) / missing.count) }
     if let failure { try giveUp(experts, block, failure) }
     // In order, so that what stays does not depend on what arrived first.
     for expert in experts { table.slot(of: block.firstKey + expert).map { table.unpin($0) } }
   }
 
-  /// Reads records that will perhaps be needed, when the disk has nothing else to do.
+  /// A wrong guess keeps the disk from what turns out to be needed, for as long as it takes to read a record: where that is longer than the disk is idle, there is
+  /// little to win, and nothing is guessed.
+  package var worthGuessing: Int {
+    guard isCache, let idle = pace.idle, let record = pace.record else { return 0 }
+    return idle / max(1, record)
+  }
+
   package func guess(_ experts: [Int], of block: Int) {
-    guard isCache, let block = blocks[block] else { return }
+    guard isCache, !isShort, let block = blocks[block] else { return }
     var requests: [ReadQueue.Request] = []
     for expert in experts where table.slot(of: block.firstKey + expert) == nil {
       guard let slot = table.take(for: block.firstKey + expert) else { break }
@@ -153,6 +179,7 @@ package final class ExpertPool: ExpertSource {
       indexOfSlot[slot] = Int32(index)
       requests.append(.init(slot: slot, place: block.places[experts[index]], target: memory[slot]))
     }
+    isShort = !missing.isEmpty
     queue.demand(requests)
   }
 

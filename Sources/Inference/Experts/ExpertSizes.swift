@@ -24,10 +24,11 @@ struct ExpertSizes {
   var least: [Int] { records == 0 ? [0] : [min(bytes, perToken * recordBytes), min(bytes, 2 * recordBytes)] }
 
   /// Nil where all experts fit, and are used where they are mapped.
-  /// - Parameter asked: what the operator allows; nil: whatever is free.
+  /// - Parameter asked: what the operator allows, 0 for no cache but only the buffer that experts are read into; nil: whatever is free.
   func budget(free: Int, asked: Int?) -> Int? {
     guard records > 0, asked != nil || bytes > free else { return nil }
-    return layout(min(free, asked ?? free)).slots * recordBytes
+    let buffer = max(2, min(2 * chosen, perToken - 1)) * recordBytes
+    return layout(min(free, asked == 0 ? buffer : asked ?? free)).slots * recordBytes
   }
 
   /// How many slots a budget gives, and whether they are a cache. A cache that does not hold one token's experts only ever holds what the next token's first

@@ -18,6 +18,17 @@ package protocol ExpertSource: AnyObject {
   func withExperts(
     _ experts: [Int], of block: Int, meanwhile: () -> Void, use: (_ ready: [ReadyExpert]) -> Void
   ) throws(SternaError)
+
+  /// How many records of the next block could be read before it is known which ones it needs.
+  var worthGuessing: Int { get }
+
+  /// Has records read that the next block will perhaps need, whenever nothing is read that is needed. The likeliest first.
+  func guess(_ experts: [Int], of block: Int)
+}
+
+extension ExpertSource {
+  package var worthGuessing: Int { 0 }
+  package func guess(_ experts: [Int], of block: Int) {}
 }
 
 /// A record that is there.

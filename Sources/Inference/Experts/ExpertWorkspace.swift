@@ -11,6 +11,9 @@ final class ExpertWorkspace {
   var chosen: [Int32]
   /// Their weights. [tokens, chosen]
   var weights: [Float]
+  /// The same for the next block, as far as can be told beforehand, of the first `guessedTokens`.
+  var guessed: [Int32]
+  var guessedWeights: [Float]
   /// The pair of each. [tokens, chosen]
   var pairOf: [Int]
   /// The token of each pair, and the place of its weight. [tokens * chosen]
@@ -31,6 +34,9 @@ final class ExpertWorkspace {
   /// [pairs, hidden]
   let output: Rows
 
+  /// Tokens that the next block's experts are guessed from: of a prompt these need most of what all need.
+  static let guessedTokens = 16
+
   init(_ c: ModelConfiguration, _ record: ExpertRecord, tokens: Int, workers: Int) {
     let router = c.experts?.router
     let (experts, perToken) = (router?.experts ?? 0, router?.chosen ?? 0)
@@ -39,6 +45,8 @@ final class ExpertWorkspace {
     scratch = Rows(tokens: workers, width: 2 * experts)
     chosen = [Int32](repeating: 0, count: pairs)
     weights = [Float](repeating: 0, count: pairs)
+    guessed = [Int32](repeating: 0, count: min(tokens, Self.guessedTokens) * perToken)
+    guessedWeights = [Float](repeating: 0, count: guessed.count)
     pairOf = [Int](repeating: 0, count: pairs)
     tokenOf = pairOf
     placeOf = pairOf

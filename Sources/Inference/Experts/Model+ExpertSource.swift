@@ -17,7 +17,8 @@ extension Model {
         .unsupported, "this file system has no reads past the page cache", at: packed.path, remedy: "leave the choice to Sterna, or read buffered")
     }
     return try ExpertPool(
-      places, chosen: experts.router.chosen, budget: budget, threads: options.expertReaders, reader: reader, path: packed.path, kernels: kernels)
+      places, chosen: experts.router.chosen, budget: budget, threads: options.expertReaders,
+      reader: options.expertReader?(reader) ?? reader, path: packed.path, kernels: kernels)
   }
 
   /// Where the memory of a model would go, without taking it.
@@ -35,7 +36,7 @@ extension Model {
 
   private var expertPool: ExpertPool? { (experts as? TracedExperts)?.source as? ExpertPool ?? experts as? ExpertPool }
 
-  /// Writes down from now on which experts are asked for.
+  /// Writes down from now on which experts are asked for. Nothing is guessed meanwhile, so that what caches had of it can be compared.
   public func traceExperts() {
     guard let experts, !(experts is TracedExperts), let record = packed.weights.record, let sizes = configuration.experts else { return }
     self.experts = TracedExperts(experts, ExpertTrace(blocks: configuration.blockCount, experts: sizes.router.experts, recordBytes: record.bytes))

@@ -10,11 +10,15 @@ extension Model {
   /// From `work.h` to `work.delta`.
   func runExperts(_ tokens: Int, _ weights: RoutedWeights, _ index: Int) throws(SternaError) {
     guard let experts = configuration.experts, let source = self.experts, let space = work.experts else { return }
-    route(tokens, weights, experts.router, space)
+    route(tokens, weights, experts.router, space, &space.chosen, &space.weights)
     let needed = sortPairs(tokens, experts.router, space)
     prepareInputs(tokens * experts.router.chosen, weights.experts.record, experts.router, space)
     try source.withExperts(
-      needed, of: index, meanwhile: { runShared(tokens, weights) },
+      needed, of: index,
+      meanwhile: {
+        runShared(tokens, weights)
+        lookAhead(tokens, index + 1, source, space)
+      },
       use: { ready in run(ready, needed, weights.experts.record, space) })
     let chosen = experts.router.chosen
     let hidden = configuration.hiddenSize
@@ -44,12 +48,27 @@ extension Model {
     }
   }
 
-  /// The experts of every token, with their weights.
-  private func route(_ tokens: Int, _ weights: RoutedWeights, _ configuration: ModelConfiguration.Router, _ space: ExpertWorkspace) {
+  /// Has the source guess what the next block needs: what its router says of the residual stream as it is now, without what this block's experts add. `work.h` is lost.
+  private func lookAhead(_ tokens: Int, _ index: Int, _ source: any ExpertSource, _ space: ExpertWorkspace) {
+    let most = source.worthGuessing
+    guard most > 0, index < weights.blocks.count, case .routed(let next) = weights.blocks[index].feedForward, let router = configuration.experts?.router else { return }
+    let tokens = min(tokens, ExpertWorkspace.guessedTokens)
+    norm(tokens, work.x, weights.blocks[index].feedForwardNorm, into: work.h)
+    route(tokens, next, router, space, &space.guessed, &space.guessedWeights)
+    var votes = [Float](repeating: 0, count: router.experts)
+    for i in 0..<tokens * router.chosen { votes[Int(space.guessed[i])] += space.guessedWeights[i] }
+    let likely = votes.indices.filter { votes[$0] > 0 }.sorted { (votes[$1], $0) < (votes[$0], $1) }
+    source.guess(Array(likely.prefix(most)), of: index)
+  }
+
+  /// The experts of every token, with their weights: [tokens, chosen]
+  private func route(
+    _ tokens: Int, _ weights: RoutedWeights, _ configuration: ModelConfiguration.Router, _ space: ExpertWorkspace, _ chosen: inout [Int32], _ factors: inout [Float]
+  ) {
     let router = Router(configuration: configuration, kernels: kernels)
     let hidden = self.configuration.hiddenSize
-    space.chosen.withUnsafeMutableBufferPointer { chosen in
-      space.weights.withUnsafeMutableBufferPointer { factors in
+    chosen.withUnsafeMutableBufferPointer { chosen in
+      factors.withUnsafeMutableBufferPointer { factors in
         guard let ids = chosen.baseAddress, let factors = factors.baseAddress else { return }
         nonisolated(unsafe) let (firstID, firstFactor) = (ids, factors)  // each row has its own part
         threads.parallel(tokens, work: tokens * configuration.experts * hidden) { row, worker in
