@@ -33,6 +33,9 @@ public final class DurableFile {
     var ours = stat()
     var named = stat()
     guard fstat(descriptor, &ours) == 0 else { throw Self.refused("cannot read the size of this file", temporaryPath) }
+    guard ours.st_uid == geteuid(), ours.st_mode & S_IFMT == S_IFREG, ours.st_nlink <= 1 else {
+      throw SternaError(.io, "this file is somebody else's", at: temporaryPath, remedy: "remove it, or give another name")
+    }
     // Whoever finished it before we had the lock has given it its name: it is complete, and no longer ours to write.
     guard flock(descriptor, LOCK_EX | LOCK_NB) == 0, stat(temporaryPath, &named) == 0, named.st_ino == ours.st_ino else {
       throw SternaError(.io, "another process is writing this file", at: temporaryPath, remedy: "wait for it, or give another name")
@@ -42,8 +45,9 @@ public final class DurableFile {
 
   deinit {
     if descriptor >= 0 {  // not finished
-      close(descriptor)
+      // In this order: once it is closed, and with that unlocked, the name may be another's.
       if !isKept { unlink(temporaryPath) }
+      close(descriptor)
     }
   }
 

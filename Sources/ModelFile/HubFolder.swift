@@ -35,7 +35,9 @@ public struct HubFolder: Sendable {
       throw error.within(configPath)
     }
     (files, places) = try Self.weights(path)
-    identity = SourceIdentity(files: try [MappedFile(configPath).identity] + files.map(\.file.identity), reading: [activation?.rawValue ?? ""])
+    let texts = [configPath] + (generation == nil ? [] : [generationPath])
+    let textIdentities = try texts.map { path throws(SternaError) in try MappedFile(path).identity }
+    identity = SourceIdentity(files: textIdentities + files.map(\.file.identity), reading: [activation?.rawValue ?? ""])
     guard quantization == nil, configuration.isTernary else { return }
     for planned in configuration.plan() {
       guard case .ternary(let rows, let columns) = planned.kind else { continue }
