@@ -92,8 +92,9 @@ extension Loop {
     } catch {
       undo(effects)
       failed(error)
-      // A full disk is a reason to tell clients; devices cannot be told, so their messages stay with the broker.
-      guard error.code == .journalFull, arrivals.allSatisfy(\.isFromClient), outbox.count < configuration.limits.queueJobs else { return arrivals.isEmpty }
+      // A full disk is a reason to tell clients; devices cannot be told, so their messages stay with the broker. Neither can more be told than go out at once: a refusal is not in the
+      // journal, and were the agent killed with the job acknowledged and the refusal still here, nobody would ever hear of it. After a hang-up less is read at a time.
+      guard error.code == .journalFull, arrivals.allSatisfy(\.isFromClient), arrivals.count <= max(1, window / 2) else { return arrivals.isEmpty }
       for arrival in arrivals {
         let full = SternaError(.storageFull, "the disk of the agent is full")
         if case .failure(let error) = arrival.job { refuseInMemory(arrival.entry, error) } else { refuseInMemory(arrival.entry, full, retryAfter: 30_000) }

@@ -132,6 +132,9 @@ final class CrashRun {
     return again.count
   }
 
+  /// Everything that has no answer, once more.
+  func sendAgain() throws { for id in published.sorted() where answers.byJob[id] == nil { try send(id) } }
+
   private func send(_ id: String) throws {
     let isExtraction = (Int(id.dropFirst(4)) ?? 0) % 8 == 7
     let kind = isExtraction ? "extract" : "classify"
@@ -146,6 +149,13 @@ final class CrashRun {
   }
 
   var unanswered: Int { published.count - answers.byJob.count }
+
+  /// What became of those, as far as the journal tells.
+  var unansweredJobs: String {
+    let rows = (try? JournalCopy(of: journal))?.rows ?? [:]
+    let missing = published.filter { answers.byJob[$0] == nil }.sorted()
+    return "agent \(agent?.exit.map { "ended with \($0)" } ?? "runs"), \(missing.count) unanswered: " + missing.prefix(20).map { "\($0) \(rows[$0].map { "state \($0.state)" } ?? "unknown")" }.joined(separator: ", ")
+  }
 
   func waitForAnswers() throws {
     try eventually("every job is answered; \(log.suffix(1000))", within: 60) {
