@@ -42,7 +42,7 @@ test-install: deb tarball
 
 release:
 	@.ci/packages.sh $(BUILD_PACKAGES)
-	$(SWIFT_BUILD) --product sterna --static-swift-stdlib --scratch-path .build/static
+	$(SWIFT_BUILD) --product sterna --static-swift-stdlib --scratch-path .build/static -Xlinker --icf=safe
 	strip --remove-section=.comment .build/static/release/sterna
 
 deb tarball: release
