@@ -21,7 +21,8 @@ struct BenchModel: ParsableCommand {
     abstract: "Measure prefill and decode speed, and memory. (What `bench` does without a subcommand.)",
     discussion: """
       Prefill feeds -p tokens at once; decode adds -n tokens one by one behind them, each with the whole head. A job is constrained and
-      scores the rows of a few tokens only: --candidates says how many.
+      scores the rows of a few tokens only: --candidates says how many. The same prompt goes through the model once before anything is timed, so
+      that no page of it is touched for the first time; where experts are on disk one token does, and their cache begins nearly empty.
 
         sterna bench Models/pocket.gguf -p 512 -n 64 -t 2 --json
       """)
@@ -48,12 +49,15 @@ struct BenchModel: ParsableCommand {
     let model = try model.load(packed)
     // Any tokens do: time does not depend on which. A fixed stride visits many embedding rows.
     let tokens = (0..<prefill).map { TokenID($0) &* 7919 % vocabulary }
+    // Pages are touched for the first time before anything is timed. A whole prompt would also fill the cache of experts that are on disk.
+    _ = try model.forward([Step(sequence: try model.sequence(capacity: prefill), tokens: model.expertCache == nil ? tokens : [tokens[0]], want: .last)])
+    let warmExperts = model.expertCounters ?? ExpertCounters()
     let sequence = try model.sequence(capacity: prefill + decode)
 
     let start = monotonicSeconds()
     var hidden = try model.forward([Step(sequence: sequence, tokens: tokens, want: .last)])
     let prefilled = monotonicSeconds()
-    let prefillExperts = model.expertCounters
+    let prefillExperts = model.expertCounters.map { $0 - warmExperts }
     for step in 0..<decode {
       let token: TokenID
       if let candidates {
@@ -70,7 +74,7 @@ struct BenchModel: ParsableCommand {
 
     let prefillRate = Double(prefill) / (prefilled - start)
     let decodeRate = Double(decode) / (decoded - prefilled)
-    let decodeExperts = model.expertCounters.map { $0 - (prefillExperts ?? ExpertCounters()) }
+    let decodeExperts = model.expertCounters.map { $0 - warmExperts - (prefillExperts ?? ExpertCounters()) }
     let peak = ProcessMemory.peakResidentBytes
     let group = ProcessMemory.group
     let head = candidates.map { "\($0) rows of the head" } ?? (model.streamsHead ? "the whole head from the disk" : "the whole head")
