@@ -63,7 +63,12 @@ struct Run: ParsableCommand {
 ///
 /// - Parameter path: of the model, which may be another than that of the configuration.
 func makeEngine(_ configuration: AgentConfiguration, model path: String) throws -> JobEngine {
-  let packed = try PackedModel.open(path)
+  let packed: PackedModel
+  do { packed = try PackedModel.open(path) } catch {
+    var error = error
+    error.remedy = error.remedy ?? "see that model.path names a model, and that the agent may read it: under systemd it is a user of its own"
+    throw error
+  }
   var options = ModelOptions()
   options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
   options.kv = configuration.model.kv.flatMap(KVFormat.init(rawValue:)) ?? (configuration.memory.limitBytes == nil ? .f16 : .q8)

@@ -27,6 +27,36 @@ extension WithBroker {
       #expect(FileManager.default.contents(atPath: path) == bytes, "the file is left as it was")
     }
 
+    /// Each takes the broker's session from the other, for ever; mosquitto tells neither why.
+    @Test(arguments: ["5", "3.1.1"]) func twoAgentsOfOneNameSaySo(version: String) throws {
+      let broker = try Broker()
+      let agents = try ["one", "two"].map { try RunningAgent(broker, journal: $0 + ".sqlite", mqtt: "version = \"\(version)\"") }
+      try eventually("both say so") { agents.allSatisfy { $0.log.text.contains("is there another client with the id \"sterna-test\"? Every agent needs its own: agent.id") } }
+      for agent in agents { #expect(!agent.log.text.contains("Unknown reason")) }
+      agents[0].stop()
+      let listener = try Listener(broker, results + "#")
+      try publish(broker, jobs + "classify", classify("alone"))
+      try listener.wait("the other goes on") { $0.topic == results + "alone" }
+      agents[1].stop()
+    }
+
+    /// Deaf is not online, although everything else works.
+    @Test func aRefusedSubscriptionIsSeen() throws {
+      let (wire, folder) = (try WireBroker(), try Order.folder())
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let agent = try RunningAgent(toml: Order.configuration(wire, folder)) { FakeEngine() }
+      defer { agent.stop() }
+      try wire.accept()
+      _ = try #require(wire.packet())
+      wire.send([0x20, 3, 0, 0, 0])
+      func text(_ body: [UInt8]) -> String { String(decoding: body, as: UTF8.self) }
+      while case let packet = try #require(wire.packet(), "the state is said"), !(packet.type == 0x30 && text(packet.body).contains("degraded")) {
+        guard packet.type == 0x80 else { continue }
+        wire.send([0x90, 4, packet.body[0], packet.body[1], 0, text(packet.body).contains("/jobs/") ? 0x87 : 1])
+      }
+      #expect(agent.log.text.contains("the broker does not let the agent listen to sterna/test/jobs/+") && !agent.log.text.contains("listen to sterna/test/request"))
+    }
+
     @Test func checkBrokerSaysWhatIsWrong() throws {
       let away = try Broker(isRunning: false)
       func check(_ broker: Broker, _ mqtt: String = "") throws {

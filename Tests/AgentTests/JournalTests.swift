@@ -1,3 +1,4 @@
+import Basics
 import CSQLite
 import Foundation
 import Glibc
@@ -49,6 +50,82 @@ extension WithBroker {
       #expect(try listener.first("accepted by a clock that was not set") { $0.topic == results + "old-1" }["status"] == "ok")
       #expect(try listener.first("accepted 31 days ago") { $0.topic == results + "old-2" }["error.code"] == "expired")
       agent.stop()
+    }
+
+    /// The time comes from the network an hour after the start, or a battery is empty. Neither ages a job, nor makes the agent forget or live long.
+    @Test(.enabled(if: clockLibrary != nil, "needs a C compiler")) func aClockThatJumpsChangesNothing() throws {
+      let broker = try Broker()
+      let year = 365 * 86400
+      func setClock(_ offset: Int) throws { try "\(offset)".write(toFile: broker.path("offset"), atomically: true, encoding: .utf8) }
+      func start() throws -> HelperProcess { try HelperProcess(broker, environment: ["LD_PRELOAD": clockLibrary ?? "", "CLOCK_OFFSET": broker.path("offset")]) }
+      try setClock(0)
+      let listener = try Listener(broker, "sterna/test/#")
+      var helper = try start()
+      try listener.wait("online") { $0["state"] == "online" }
+      try publish(broker, jobs + "classify", classify("waits", more: ",\"options\":{\"ttl_ms\":3600000,\"ack\":true}"))
+      try listener.wait("accepted") { $0["status"] == "accepted" }
+      var answers = 0
+      for (i, offset) in [2 * year, -50 * year, 0].enumerated() {
+        try setClock(offset)
+        if i == 1 {
+          helper.send(SIGKILL)
+          _ = helper.end()
+          helper = try start()
+        }
+        helper.openGate()
+        for id in ["waits", "again"] { try publish(broker, jobs + "classify", classify(id, more: id == "waits" ? ",\"options\":{\"ttl_ms\":3600000,\"ack\":true}" : "")) }
+        answers += 1
+        for id in ["waits", "again"] {
+          let heard = try listener.wait("an answer of \(id)", count: answers) { $0.topic == results + id && $0["status"] != "accepted" }
+          #expect(heard[0]["status"] == "ok" && Set(heard.map(\.payload)).count == 1, "\(heard.map(\.payload))")
+        }
+        try publish(broker, "sterna/test/request/health_check", "{\"transaction\":\(i)}")
+        let health = try listener.first("health") { $0.topic.hasSuffix("/response/health_check") && $0["transaction"] == JSON.number(i) }
+        guard case .number(let uptime)? = health["data.uptime_s"], let seconds = Int(uptime.text) else { throw Late(description: health.payload) }
+        #expect((0..<600).contains(seconds), "\(seconds)")
+        // The process was told the time.
+        #expect(health["data.at"]?.compact.contains("\"19") == (i == 1), "\(health.payload)")
+      }
+      helper.send(SIGTERM)
+      #expect(helper.end() == 0)
+    }
+
+    enum Misfortune: CaseIterable { case removed, replaced, logRemoved, folderRemoved }
+
+    /// Somebody cleans up. SQLite would go on with files that have no name any more, and everything accepted since would be gone with the process.
+    @Test(arguments: Misfortune.allCases) func aJournalThatIsTakenAwayInUseIsPutBack(how: Misfortune) throws {
+      let broker = try Broker()
+      let (folder, files) = (broker.path("state"), FileManager.default)
+      try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let path = folder + "/journal.sqlite"
+      let listener = try Listener(broker, "sterna/test/#")
+      let ack = ",\"options\":{\"ack\":true}"
+      var helper = try HelperProcess(broker, journal: "state/journal.sqlite")
+      try listener.wait("online") { $0["state"] == "online" }
+      for i in 0..<5 { try publish(broker, jobs + "classify", classify("early-\(i)", more: ack)) }
+      try listener.wait("they are accepted", count: 5) { $0["status"] == "accepted" }
+      switch how {
+      case .removed: for suffix in ["", "-wal"] { try files.removeItem(atPath: path + suffix) }
+      case .replaced: try Data("another file".utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+      case .logRemoved: try files.removeItem(atPath: path + "-wal")
+      case .folderRemoved:
+        try files.removeItem(atPath: folder)
+        let state = try listener.first("degraded") { $0["state"] == "degraded" }
+        #expect(state["reason"]?.compact.contains("unable to open") == true, "\(state.payload)")
+        try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try listener.wait("online again", count: 2) { $0["state"] == "online" }
+      }
+      for i in 0..<5 { try publish(broker, jobs + "classify", classify("late-\(i)", more: ack)) }
+      try listener.wait("these, too", count: 10) { $0["status"] == "accepted" }
+      #expect(try files.contentsOfDirectory(atPath: folder).contains { $0.hasPrefix("journal.sqlite.replaced-") } == (how == .replaced))
+      #expect(try files.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
+      helper.send(SIGKILL)
+      _ = helper.end()
+      helper = try HelperProcess(broker, journal: "state/journal.sqlite")
+      helper.openGate()
+      for id in (0..<5).flatMap({ ["early-\($0)", "late-\($0)"] }) { try listener.wait("the answer of \(id)") { $0.topic == results + id && $0["status"] == "ok" } }
+      helper.send(SIGTERM)
+      #expect(helper.end() == 0)
     }
 
     @Test func aFullJournalSaysWhenToTryAgainAndForgetsAnswersFirst() throws {

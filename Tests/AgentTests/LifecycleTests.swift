@@ -8,13 +8,15 @@ final class HelperProcess {
   let process = Process()
   let gate: String
 
-  init(_ broker: Broker, _ toml: String = "", id: String = "test", journal: String? = nil) throws {
+  /// - Parameter environment: added to this process's.
+  init(_ broker: Broker, _ toml: String = "", id: String = "test", journal: String? = nil, environment: [String: String] = [:]) throws {
     gate = broker.path("gate-\(id)")
     let configuration = broker.path("agent-\(id).toml")
     try RunningAgent.toml(broker, toml, journal: journal ?? (id == "test" ? "journal.sqlite" : "\(id).sqlite"), id: id).write(toFile: configuration, atomically: true, encoding: .utf8)
     let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     process.executableURL = URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent("agent-test-helper")
     process.arguments = [configuration, gate]
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardError = FileHandle(forWritingAtPath: "/dev/null")
     try process.run()
   }
@@ -50,12 +52,13 @@ extension WithBroker {
     @Test func theAgentComesBackAfterTheBrokerWasAway() throws {
       let broker = try Broker()
       let agent = try RunningAgent(broker)
-      try online(broker)
+      let before = try Listener(broker, "sterna/test/state").first("the state") { $0["state"] == "online" }
       broker.kill()
       try eventually("the agent notices") { agent.log.count("no connection") > 0 }
       // It has lost everything: sessions, subscriptions, retained messages.
       try broker.start()
-      try online(broker)
+      let after = try Listener(broker, "sterna/test/state").first("the state again") { $0["state"] == "online" }
+      #expect(after["since"] == before["since"], "nothing has changed but the broker")
       let listener = try Listener(broker, results + "#")
       try publish(broker, jobs + "classify", classify("after"))
       try listener.wait("the result")

@@ -81,7 +81,7 @@ final class WireBroker {
 }
 
 @Suite(.serialized) struct Order {
-  private func configuration(_ wire: WireBroker, _ folder: String) -> String {
+  static func configuration(_ wire: WireBroker, _ folder: String) -> String {
     """
     agent.id = "test"
     model.path = "none"
@@ -95,17 +95,17 @@ final class WireBroker {
     """
   }
 
-  private func folder() throws -> String {
+  static func folder() throws -> String {
     let folder = NSTemporaryDirectory() + "sterna-order-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     return folder
   }
 
   @Test func theAcknowledgementLeavesAfterTheJobIsInTheJournal() throws {
-    let (wire, folder) = (try WireBroker(), try folder())
+    let (wire, folder) = (try WireBroker(), try Self.folder())
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let gate = Gate()
-    let agent = try RunningAgent(toml: configuration(wire, folder), engine: gate.engine)
+    let agent = try RunningAgent(toml: Self.configuration(wire, folder), engine: gate.engine)
     try wire.accept()
     try wire.greet()
     wire.publish(jobs + "classify", classify("first-on-disk"), number: 7)

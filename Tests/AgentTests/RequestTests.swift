@@ -108,6 +108,26 @@ extension WithBroker {
       agent.stop()
     }
 
+    /// It would be done again with every subscription; and whoever clears such a topic, with an empty retained message, asks for nothing.
+    @Test func aRetainedRequestIsRefusedAndClearingItIsNone() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker)
+      try online(broker)
+      let listener = try Listener(broker, responses + "#")
+      try publish(broker, requests + "queue/drain", #"{"transaction":1}"#, arguments: ["-r"])
+      let refused = try listener.first("a refusal") { $0["transaction"] == 1 }
+      #expect(refused["error.code"] == "retained_job" && refused.payload.contains("clear the topic"), "\(refused.payload)")
+      try execute("/usr/bin/mosquitto_pub", ["-V", "mqttv5", "-p", "\(broker.port)", "-q", "1", "-t", requests + "queue/drain", "-r", "-n"])
+      #expect(try ask(broker, listener, "queue/list")["data.draining"] == false)
+      #expect(listener.all.count == 2)
+      // Without the flag an empty message is a request.
+      try execute("/usr/bin/mosquitto_pub", ["-V", "mqttv5", "-p", "\(broker.port)", "-q", "1", "-t", requests + "queue/drain", "-n"])
+      try listener.wait("it drains") { $0["data.draining"] == true }
+      let state = try Listener(broker, "sterna/test/state").first("the way back") { $0["state"] == "draining" }
+      #expect(state["reason"]?.compact.contains("takes jobs again") == true)
+      agent.stop()
+    }
+
     @Test func whoAsksForItHearsThatAJobIsAccepted() throws {
       let broker = try Broker()
       let gate = Gate()

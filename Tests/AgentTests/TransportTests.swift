@@ -99,6 +99,21 @@ extension WithBroker {
       expect(complaint(secure.broker, secure.ca), names: "mqtt.host", "certificate")
     }
 
+    /// Gateways without a battery start in 1970, when no certificate is valid; nobody thinks of the clock then.
+    @Test(.enabled(if: clockLibrary != nil, "needs a C compiler")) func aClockThatIsNotSetIsNamed() throws {
+      let secure = try SecureBroker(Self.open)
+      let toml = RunningAgent.toml(secure.broker, mqtt: "[mqtt.tls]\n\(secure.ca)").replacingOccurrences(of: "path = \"none\"", with: "path = \"\(repository)/Models/pocket.gguf\"")
+      try toml.write(toFile: secure.broker.path("agent.toml"), atomically: true, encoding: .utf8)
+      func check(offset: Int) throws -> String {
+        try "\(offset)".write(toFile: secure.broker.path("offset"), atomically: true, encoding: .utf8)
+        let environment = ProcessInfo.processInfo.environment.merging(["LD_PRELOAD": clockLibrary ?? "", "CLOCK_OFFSET": secure.broker.path("offset")]) { $1 }
+        return try execute(buildFolder + "/sterna", ["run", "--check", "--config", secure.broker.path("agent.toml")], environment: environment).output
+      }
+      let said = try check(offset: -55 * 365 * 86400)
+      #expect(said.contains("this machine's clock says 19") && said.contains("set it"), "\(said)")
+      #expect(try !check(offset: 0).contains("the broker:"))
+    }
+
     @Test func clientCertificates() throws {
       let secure = try SecureBroker(Self.demanding)
       try runsAJob(secure.broker, secure.ca + "\n" + secure.identity)

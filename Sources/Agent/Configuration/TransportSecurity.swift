@@ -37,9 +37,10 @@ extension AgentConfiguration.TLS {
 ///
 /// - Parameters:
 ///   - log: the library's complaints since the connection was begun.
+///   - now: milliseconds since 1970, as far as this machine knows.
 ///   - isBrokenOff: the broker ended the connection before it said a word of MQTT. Of an alert that came with it the library does not always tell.
 /// - Returns: nil when this is nothing that is known here.
-func explainTLS(_ log: String, isBrokenOff: Bool, _ tls: AgentConfiguration.TLS) -> String? {
+package func explainTLS(_ log: String, isBrokenOff: Bool, _ tls: AgentConfiguration.TLS, now: Int = Clock.wall) -> String? {
   func has(_ parts: String...) -> Bool { parts.contains { log.contains($0) } }
   if has("host name verification failed") { return "mqtt.host is not a name in the broker's certificate" }
   if has("Unable to load CA") { return "mqtt.tls.ca holds no certificate in PEM" }
@@ -49,6 +50,9 @@ func explainTLS(_ log: String, isBrokenOff: Bool, _ tls: AgentConfiguration.TLS)
   if has("no application protocol") { return "the broker does not know the protocol of mqtt.tls.alpn" }
   if has("wrong version number", "packet length too long", "unexpected eof") { return "there is no TLS on mqtt.port; brokers have it on a port of its own, often 8883" }
   if tls.psk != nil, has("alert", "psk", "bad record mac", "decrypt") { return "the broker does not accept mqtt.tls.psk_identity with this key" }
+  if has("certificate verify failed", "certificate is not yet valid"), now < Clock.firstCredible {
+    return "this machine's clock says \(Clock.text(now)), when no certificate was valid yet; set it, or wait until the network does"
+  }
   if has("certificate has expired", "alert certificate expired") { return "a certificate has expired, or this machine's clock is wrong" }
   if has("certificate verify failed") {
     return tls.ca == nil ? "the broker's certificate is signed by none that this system trusts; name its signer in mqtt.tls.ca" : "the broker's certificate is not signed by the one in mqtt.tls.ca, or has expired"

@@ -18,6 +18,8 @@ final class Journal {
   private(set) var nextSequence: Int
   /// Rows of finished jobs, for the bound on their number.
   var rememberedJobs: Int
+  let mainPlace: Place?
+  var logPlace: Place?
 
   /// Opens the journal, or makes one.
   ///
@@ -34,6 +36,7 @@ final class Journal {
       throw SternaError(.io, "the journal cannot be opened", at: path, remedy: "check journal.path and its permissions", cause: String(cString: strerror(errno)))
     }
     close(file)
+    mainPlace = Place(path)
     database = try Database(path)
     // The lock is held for good: two agents on one journal would answer jobs twice, and there is no shared-memory file to write.
     try database.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -52,7 +52,10 @@ extension Loop {
         // Brokers that know only 3.1.1 may hang up on what they do not understand; so does any broker that is just starting.
         hangUps += 1
       }
-      drop(events.disconnected.map { $0 > 1 ? "the broker ended it: \(String(cString: mosquitto_reason_string($0)))" : reason } ?? reason)
+      let isTakenOver = events.disconnected == 0x8E
+      // Brokers tell only MQTT 5 why, mosquitto 2.0 not even that.
+      let hint = isTakenOver || cutOffs > 1 ? "; is there another client with the id \"\(configuration.clientID)\"? Every agent needs its own: agent.id, or mqtt.client_id" : ""
+      drop((events.disconnected.map { "the broker ended it: \(String(cString: mosquitto_reason_string($0)))" } ?? reason) + hint, slowly: isTakenOver)
     }
   }
 
@@ -79,6 +82,10 @@ extension Loop {
       outbox.prepend(delivery)
     }
     inFlight = [:]
+    if wasUp, journalFailure == nil {
+      cutOffs = Clock.uptime - connectedAt < 10_000 ? cutOffs + 1 : 0
+      failures = max(0, cutOffs - 1)
+    }
     link = .down(retryAt: Clock.uptime + reconnectDelay(after: failures, slowly: slowly))
     failures += 1
     // Said once; a broker that is away for a week does not fill a log.
@@ -96,12 +103,13 @@ extension Loop {
 
   private func connected(_ session: Session, _ events: Session.Events) {
     hangUps = 0
-    // With a journal that does not work the next message ends this connection, too: keep backing off.
-    if journalFailure == nil { failures = 0 }
+    connectedAt = Clock.uptime
     lastComplaint = ""
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
     unconfirmedEnds = 0
+    unconfirmedFilters = [:]
+    refusedFilters = []
     listen(session)
     logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
@@ -114,9 +122,7 @@ extension Loop {
     if let code = events.connected, let session {
       if code == 0 { connected(session, events) } else { return refused(code, session) }
     }
-    for (_, granted) in events.subscribed where granted.contains(where: { $0 >= 128 }) {
-      logger.error("the broker refuses a subscription: check its access rules for \(topics.jobs)+ and the inputs of tasks")
-    }
+    for (number, granted) in events.subscribed { subscribed(number, isRefused: granted.contains { $0 >= 128 }, now) }
     if events.unsubscribed > 0, let session { unsubscribed(events.unsubscribed, session) }
     for (number, reason) in events.published {
       guard let delivery = inFlight.removeValue(forKey: number) else { continue }

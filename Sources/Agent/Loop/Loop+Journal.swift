@@ -40,8 +40,8 @@ extension Loop {
       journalFailure = error
       sayState()
     }
-    // After an error of the disk nobody knows what is in SQLite's memory and what is not: start over from the file.
-    if error.code != .journalFull {
+    // After an error of the disk nobody knows what is in SQLite's memory and what is not: start over from the file. Unless that is gone: then what is open here is all there is.
+    if error.code != .journalFull, journal?.isInPlace != false {
       if let journal { firstNumber = journal.nextSequence }
       journal = nil
     }
@@ -49,12 +49,20 @@ extension Loop {
 
   func retryJournal(_ now: Int) {
     do {
+      if let journal, !journal.isInPlace { try putBack(journal) }
       if journal == nil { try openJournal() }
       try journal?.probe()
       journalFailure = nil
       logger.info("the journal works again")
       sayState()
     } catch { failed(error) }
+  }
+
+  private func putBack(_ journal: Journal) throws(SternaError) {
+    let aside = try journal.putBack()
+    logger.error("\(journal.path) was removed or replaced while in use; it is there again with all that it held\(aside.map { ", and what was in its place is \($0)" } ?? "")")
+    firstNumber = journal.nextSequence
+    self.journal = nil
   }
 
   /// What follows from a transaction, once it is on stable storage.
@@ -84,6 +92,10 @@ extension Loop {
     guard !arrivals.isEmpty || !finished.isEmpty || areSentDue || hasChoice(now) else { return true }
     guard let journal, journalFailure == nil || journalFailure?.code == .journalFull else { return arrivals.isEmpty }
     if journalFailure != nil, arrivals.isEmpty { return true }  // not in every turn: `retryJournal` looks after it
+    guard journal.isInPlace else {
+      retryJournal(now)
+      return arrivals.isEmpty
+    }
     var effects = Effects()
     do {
       try journal.transaction { () throws(SternaError) in try write(arrivals, now, in: journal, &effects) }

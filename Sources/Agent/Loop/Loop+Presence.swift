@@ -22,10 +22,10 @@ extension Loop {
     case .leaving, .over: return ("stopped", nil)
     case .running: break
     }
-    if let trouble = journalFailure ?? journalSetAside ?? brokerRefusal {
+    if let trouble = journalFailure ?? journalSetAside ?? brokerRefusal ?? subscriptionRefusal {
       return ("degraded", [trouble.message, trouble.cause, trouble.remedy].compactMap { $0 }.joined(separator: "; "))
     }
-    if isDraining { return ("draining", "asked by request/queue/drain") }
+    if isDraining { return ("draining", #"asked by request/queue/drain; {"on":false} there takes jobs again"#) }
     // The agent works as before, so it is not degraded; but whoever changed the file wants to know.
     let reason = configurationFailure.map { failure in
       "the changed configuration is not in use: \([failure.place, failure.message, failure.remedy].compactMap { $0 }.joined(separator: "; "))"
@@ -40,9 +40,10 @@ extension Loop {
   func sayState() -> Int32? {
     writeMetrics()
     let (word, reason) = state
+    if stateSaid.word != word || stateSaid.reason != reason { stateSaid = (word, reason, Clock.wall) }
     var object: JSON.Object = ["state": .string(word)]
     if let reason { object["reason"] = .string(reason) }
-    object["since"] = .string(Clock.text(Clock.wall))
+    object["since"] = .string(Clock.text(stateSaid.since))
     object["boot"] = .string(Clock.bootID)
     let number = say(topics.state, .object(object))
     sayHealth()
@@ -79,7 +80,7 @@ extension Loop {
 
   func health(_ now: Int) -> JSON {
     var health: JSON.Object = [
-      "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((Clock.wall - startedAt) / 1000), "queue": .number(queued),
+      "v": 1, "at": .string(Clock.text(Clock.wall)), "uptime_s": .number((now - startedUptime) / 1000), "queue": .number(queued),
       "queue_bytes": .number(waiting.bytes + suspects.bytes), "unsent": .number(outbox.count + inFlight.count), "accepted": .number(counters.accepted),
       "done": .number(counters.done), "failed": .number(counters.failed), "refused": .number(counters.refused),
       "repeated": .number(counters.repeated), "unheard": .number(counters.unheard), "denied": .number(counters.denied), "average_run_ms": .number(Int(counters.averageRun)),

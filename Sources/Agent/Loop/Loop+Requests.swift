@@ -23,8 +23,8 @@ extension Loop {
   /// Answers a request, now or when what it asks for is done. Requests are not in the journal: one that the agent dies over is sent again by whoever waits for the answer, and all
   /// of them may be done twice.
   func answer(request message: Session.Incoming) {
-    // A retained request would be done again with every subscription; and who sends more than anybody can want answered gets none.
-    guard !message.isRetained, backlog < configuration.limits.queueJobs else { return }
+    // Who sends more requests than anybody can want answered gets no answers; and an empty retained message is what clears a topic, not a request.
+    guard backlog < configuration.limits.queueJobs, !message.isRetained || message.size > 0 else { return }
     let verb = String(message.topic.dropFirst(topics.request.count))
     let parsed = Result { () throws(SternaError) -> JSON in
       guard message.idOfOversized == nil, message.size <= configuration.limits.job.payloadBytes else {
@@ -38,6 +38,10 @@ extension Loop {
     do throws(SternaError) {
       let request = JSONReader(try parsed.get())
       _ = try request.object()
+      // It would be done again with every subscription.
+      guard !message.isRetained else {
+        throw SternaError(.retainedJob, "a request must not be a retained message", remedy: "publish it without the retain flag, and clear the topic")
+      }
       guard let known = Verb(rawValue: verb) else {
         throw SternaError(.notFound, "there is no such request", found: "\"\(verb.prefix(40))\"", remedy: "one of \(Verb.allCases.map(\.rawValue).joined(separator: ", "))")
       }

@@ -22,6 +22,7 @@ extension Loop {
     keep(filters.union(staleFilters), as: .filters)
     for filter in staleFilters { session.unsubscribe(filter) }
     unconfirmedEnds += staleFilters.count
+    refusedFilters.formIntersection(filters)
     for filter in filters.subtracting(known).sorted() { subscribe(filter, session) }
   }
 
@@ -34,10 +35,43 @@ extension Loop {
   }
 
   private func subscribe(_ filter: String, _ session: Session) {
-    // A retained job is refused at once (retain as published) and once (new subscriptions only); requests and tasks want none.
-    let isForClients = filter == intake.subscriptions[0]
-    let options = isForClients ? MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue : MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
-    session.subscribe(filter, options: UInt32(options), identifier: intake.identifier(of: filter))
+    // A retained job is refused at once (retain as published) and once (new subscriptions only), a retained request at once; of tasks a device's reading counts when it comes, retained or not.
+    let options =
+      switch filter {
+      case intake.subscriptions[0]: MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEW.rawValue
+      case intake.subscriptions[1]: MQTT_SUB_OPT_RETAIN_AS_PUBLISHED.rawValue | MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
+      default: MQTT_SUB_OPT_SEND_RETAIN_NEVER.rawValue
+      }
+    unconfirmedFilters[session.subscribe(filter, options: UInt32(options), identifier: intake.identifier(of: filter))] = filter
+  }
+
+  // MARK: - Refusals
+
+  /// The broker has answered a subscription.
+  func subscribed(_ number: Int32, isRefused: Bool, _ now: Int) {
+    guard let filter = unconfirmedFilters.removeValue(forKey: number) else { return }
+    if isRefused {
+      askAgainAt = now + 60_000
+      guard refusedFilters.insert(filter).inserted, let refusal = subscriptionRefusal else { return }
+      logger.error("\(refusal)")
+    } else {
+      guard refusedFilters.remove(filter) != nil else { return }
+      logger.info("the broker lets the agent listen to \(filter) now")
+    }
+    sayState()
+  }
+
+  /// What nobody hears here although it should be heard.
+  var subscriptionRefusal: SternaError? {
+    refusedFilters.isEmpty
+      ? nil
+      : SternaError(.io, "the broker does not let the agent listen to \(refusedFilters.sorted().joined(separator: ", "))", at: broker, remedy: "put its access rules right; asked again every minute")
+  }
+
+  func askAgain(_ now: Int) {
+    askAgainAt = now + 60_000
+    guard case .up(let session) = link else { return }
+    for filter in refusedFilters.sorted() { subscribe(filter, session) }
   }
 
   // MARK: - Remembering

@@ -65,7 +65,11 @@ final class Loop {
   var link = Link.down(retryAt: 0)
   var pool = PoolMembership()
   var escalations = Escalations()
+  /// Attempts in a row that came to nothing.
   var failures = 0
+  var connectedAt = 0
+  /// Connections in a row that lasted only seconds.
+  var cutOffs = 0
   var lastComplaint = ""
   /// Whether MQTT 5 was refused.
   var speaksOldMQTT = false
@@ -73,12 +77,17 @@ final class Loop {
   var hangUps = 0
   var window = 20
 
+  var stateSaid: (word: String, reason: String?, since: Int) = ("", nil, 0)
   /// Why the configuration file as it is now was not taken.
   var configurationFailure: SternaError?
   /// Filters that the broker's session may hold although nobody here wants to hear them any more.
   var staleFilters: Set<String> = []
   /// Ends of subscriptions that the broker has not confirmed on this connection.
   var unconfirmedEnds = 0
+  /// Subscriptions that the broker has not answered, by the number of the request; and those that it has refused, which are asked for again.
+  var unconfirmedFilters: [Int32: String] = [:]
+  var refusedFilters: Set<String> = []
+  var askAgainAt = 0
 
   var journal: Journal?
   /// Why the journal does not work now.
@@ -237,9 +246,10 @@ extension Loop {
     lastTick = now
     if let session, let reason = session.tick() { drop(reason) }
     if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
+    if !refusedFilters.isEmpty, now >= askAgainAt { askAgain(now) }
     tickPool(now)
     tickEscalations(now)
-    if journalFailure != nil, now >= journalRetryAt { retryJournal(now) }
+    if journalFailure == nil ? journal?.isInPlace == false : now >= journalRetryAt { retryJournal(now) }
     if let complaint = inference.takeComplaint() { logger.warning("\(complaint)") }
     if !delayed.isEmpty {
       for (at, delivery) in delayed where at <= now { outbox.append(delivery) }

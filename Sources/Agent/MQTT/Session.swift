@@ -77,7 +77,7 @@ package final class Session {
     package var subscribed: [(message: Int32, granted: [Int32])] = []
     /// How many ends of subscriptions the broker has confirmed.
     var unsubscribed = 0
-    /// The broker's reason for ending the connection.
+    /// The broker's reason for ending the connection, from 128 on.
     var disconnected: Int32?
   }
 
@@ -235,15 +235,19 @@ extension Session {
   /// - Parameters:
   ///   - options: MQTT 5 subscription options besides the QoS; 3.1.1 has none.
   ///   - identifier: comes back with every message of this subscription (MQTT 5), from 1.
-  func subscribe(_ filter: String, options: UInt32 = 0, identifier: Int = 1) {
+  /// - Returns: the number that the broker's answer will carry.
+  @discardableResult
+  func subscribe(_ filter: String, options: UInt32 = 0, identifier: Int = 1) -> Int32 {
+    var number: Int32 = 0
     guard version == .v5 else {
-      mosquitto_subscribe(handle, nil, filter, 1)
-      return
+      mosquitto_subscribe(handle, &number, filter, 1)
+      return number
     }
     var properties: OpaquePointer?
     defer { mosquitto_property_free_all(&properties) }
     mosquitto_property_add_varint(&properties, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), UInt32(identifier))
-    mosquitto_subscribe_v5(handle, nil, filter, 1, Int32(options), properties)
+    mosquitto_subscribe_v5(handle, &number, filter, 1, Int32(options), properties)
+    return number
   }
 
   func unsubscribe(_ filter: String) {
@@ -314,7 +318,10 @@ extension Session {
         me.events.receiveMaximum = Int(maximum)
       }
     }
-    mosquitto_disconnect_v5_callback_set(handle) { _, me, code, _ in session(me)?.events.disconnected = code }
+    mosquitto_disconnect_v5_callback_set(handle) { _, me, code, _ in
+      // Below 128 it is the library that noticed, and `read` says what.
+      if code >= 128 { session(me)?.events.disconnected = code }
+    }
     mosquitto_publish_v5_callback_set(handle) { _, me, number, reason, _ in session(me)?.events.published.append((number, reason)) }
     mosquitto_subscribe_v5_callback_set(handle) { _, me, number, count, granted, _ in
       let granted = (0..<Int(count)).compactMap { granted?[$0] }

@@ -2,9 +2,9 @@ import Basics
 import Glibc
 
 /// Times. Deadlines count on the clock that runs since boot, asleep or not, because gateways start with wrong wall clocks.
-enum Clock {
+package enum Clock {
   /// Milliseconds since 1970.
-  static var wall: Int { milliseconds(CLOCK_REALTIME) }
+  package static var wall: Int { milliseconds(CLOCK_REALTIME) }
   /// Milliseconds since boot.
   static var uptime: Int { milliseconds(CLOCK_BOOTTIME) }
 

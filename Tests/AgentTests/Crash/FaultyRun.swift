@@ -5,14 +5,17 @@ import Synchronization
 import Testing
 
 /// `Tests/faults/faults.c`, built for this run of the tests. Nil where there is no C compiler.
-let faultLibrary: String? = {
-  let library = NSTemporaryDirectory() + "sterna-faults-\(getpid()).so"
-  atexit { unlink(NSTemporaryDirectory() + "sterna-faults-\(getpid()).so") }
+let faultLibrary = preloadable("faults")
+let clockLibrary = preloadable("clock")
+
+private func preloadable(_ name: String) -> String? {
+  let library = NSTemporaryDirectory() + "sterna-\(name)-\(getpid()).so"
+  atexit { for name in ["faults", "clock"] { unlink(NSTemporaryDirectory() + "sterna-\(name)-\(getpid()).so") } }
   let isBuilt = ["cc", "clang"].contains { compiler in
-    (try? execute("/usr/bin/env", [compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", library, repository + "/Tests/faults/faults.c", "-ldl"]))?.status == 0
+    (try? execute("/usr/bin/env", [compiler, "-O1", "-Wall", "-shared", "-fPIC", "-o", library, repository + "/Tests/faults/\(name).c", "-ldl"]))?.status == 0
   }
   return isBuilt ? library : nil
-}()
+}
 
 /// One call on an agent's files that goes wrong, and what happens to the machine then.
 struct Fault {
