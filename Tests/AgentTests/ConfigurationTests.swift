@@ -143,6 +143,17 @@ import Testing
     #expect(error.description.contains("/does/not/exist.toml"))
   }
 
+  @Test func aModelThatIsNotThereIsNamedWithItsKey() throws {
+    let file = NSTemporaryDirectory() + "sterna-\(UUID().uuidString.prefix(8)).toml"
+    defer { unlink(file) }
+    try "model.path = \"/does/not/exist.gguf\"".write(toFile: file, atomically: true, encoding: .utf8)
+    for arguments in [[], ["--check"]] {
+      let (status, output) = try execute(buildFolder + "/sterna", ["run", "--config", file] + arguments)
+      #expect(status == 1)
+      for part in ["/does/not/exist.gguf", "No such file", "see that model.path"] { #expect(output.contains(part), "\(output)") }
+    }
+  }
+
   @Test func thePasswordComesFromEnvironmentFileOrCredential() throws {
     let folder = NSTemporaryDirectory() + "sterna-credentials-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)

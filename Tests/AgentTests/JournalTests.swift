@@ -225,6 +225,26 @@ extension WithBroker {
       #expect(FileManager.default.contents(atPath: broker.path("journal.sqlite")) == before)
     }
 
+    /// A bit of the tables' own description: SQLite's checks find nothing wrong with it.
+    @Test(arguments: ["unsent INTEGER", "deaths INTEGER", "pool TEXT"]) func damageToTheTablesIsFoundAtTheStart(column: String) throws {
+      let broker = try Broker()
+      let first = try RunningAgent(broker)
+      try online(broker)
+      first.stop()
+      let path = URL(fileURLWithPath: broker.path("journal.sqlite"))
+      var bytes = try Data(contentsOf: path)
+      let found = try #require(bytes.range(of: Data(column.utf8)))
+      bytes[found.lowerBound] ^= 2
+      try bytes.write(to: path)
+      let agent = try RunningAgent(broker)
+      try online(broker, state: "degraded")
+      #expect(agent.log.text.contains("the journal is damaged") && agent.log.text.contains("kept as"), "\(agent.log.text)")
+      let listener = try Listener(broker, results + "#")
+      try publish(broker, jobs + "classify", classify("goes-on"))
+      try listener.wait("the result")
+      agent.stop()
+    }
+
     @Test func aJournalThatBreaksInUseIsReplacedAndNoAnswerGoesToTheWrongJob() throws {
       let broker = try Broker()
       let listener = try Listener(broker, "sterna/test/#")

@@ -72,7 +72,8 @@ final class Database {
     let cause = handle.map { String(cString: sqlite3_errmsg($0)) } ?? String(cString: sqlite3_errstr(code))
     return switch code & 0xFF {
     case SQLITE_FULL: SternaError(.journalFull, "the disk is full", at: path, remedy: "make room; the agent goes on by itself", cause: cause)
-    case SQLITE_CORRUPT, SQLITE_NOTADB: SternaError(.badFile, "the journal is damaged", at: path, cause: cause)
+    // The statements are right, so an error in one (SQLITE_ERROR) means that the tables are not what they were.
+    case SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_ERROR: SternaError(.badFile, "the journal is damaged", at: path, cause: cause)
     case SQLITE_BUSY: SternaError(.io, "another process uses this journal", at: path, remedy: "give each agent its own journal.path", cause: cause)
     default: SternaError(.io, "the journal cannot be used", at: path, cause: "\(cause) (SQLite \(code))")
     }

@@ -53,6 +53,7 @@ final class Journal {
     if found == 0 { try Self.create(database) } else if found < 2 { try Self.migrateTo2(database) }
     // Older programs do not mind a table that they do not know, so it needs no new version.
     try database.execute(Self.keptTable)
+    for columns in Self.columns { _ = try database.statement("SELECT \(columns) LIMIT 0") }
     boot = try Self.thisBoot(database)
     nextSequence = max(first, (try database.int("SELECT max(seq) FROM jobs") ?? 0) + 1)
     rememberedJobs = try database.int("SELECT count(*) FROM jobs WHERE state = 1") ?? 0
@@ -128,6 +129,14 @@ final class Journal {
         """)
     }
   }
+
+  /// Everything that the statements of this version name, so that damaged tables are found before a job is lost in them.
+  private static let columns = [
+    """
+    seq, key, id, hash, kind, task, source, payload, state, attempt, priority, received, boot, uptime, ttl, output, response, correlation, finished, status, code, result, unsent,
+    running, deaths FROM jobs
+    """, "n, id FROM boots", "seq, id, pool, kind, payload FROM escalations", "task, day, jobs FROM budgets", "kind, name FROM kept",
+  ]
 
   private static func thisBoot(_ database: Database) throws(SternaError) -> Int {
     let id = Clock.bootID
