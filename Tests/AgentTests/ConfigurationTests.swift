@@ -144,9 +144,11 @@ import Testing
   }
 
   @Test func aModelThatIsNotThereIsNamedWithItsKey() throws {
-    let file = NSTemporaryDirectory() + "sterna-\(UUID().uuidString.prefix(8)).toml"
-    defer { unlink(file) }
-    try "model.path = \"/does/not/exist.gguf\"".write(toFile: file, atomically: true, encoding: .utf8)
+    let folder = NSTemporaryDirectory() + "sterna-\(UUID().uuidString.prefix(8))"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let file = folder + "/sterna.toml"
+    try "model.path = \"/does/not/exist.gguf\"\njournal.path = \"\(folder)/journal.sqlite\"".write(toFile: file, atomically: true, encoding: .utf8)
     for arguments in [[], ["--check"]] {
       let (status, output) = try execute(buildFolder + "/sterna", ["run", "--config", file] + arguments)
       #expect(status == 1)
