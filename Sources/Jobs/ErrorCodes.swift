@@ -16,6 +16,8 @@ extension SternaError.Code {
   /// The job was of no use any more when its turn came.
   public static let expired: Self = "expired"
   public static let payloadTooLarge: Self = "payload_too_large"
+  /// The answer does not fit into a packet that the broker takes.
+  public static let resultTooLarge: Self = "result_too_large"
   /// The text and its answer do not fit the model's context.
   public static let inputTooLong: Self = "input_too_long"
   public static let contentType: Self = "content_type"
@@ -48,7 +50,7 @@ extension SternaError.Code {
     case .deadline: 408
     case .idConflict, .busy, .oldRelease: 409
     case .expired: 410
-    case .payloadTooLarge, .inputTooLong: 413
+    case .payloadTooLarge, .inputTooLong, .resultTooLarge: 413
     case .contentType: 415
     case .noValidOutput, .badModel: 422
     case .rateLimited: 429

@@ -30,7 +30,9 @@ extension WithBroker {
       { FakeEngine { _, _ in Outcome(.success(.classification(.init(scores: [("leak", score), ("noise", 1 - score)], best: 0)))) } }
     }
 
-    static let failing: @Sendable () -> any JobRunner = { FakeEngine { _, _ in Outcome(.failure(SternaError("no_valid_output", "the model has no answer"))) } }
+    static func failing(_ code: String = "no_valid_output") -> @Sendable () -> any JobRunner {
+      { FakeEngine { _, _ in Outcome(.failure(SternaError(.init(rawValue: code), "the model has no answer"))) } }
+    }
 
     /// An agent with a large model, which says noise.
     static func large(_ broker: Broker, engine: @escaping Agent.EngineFactory = Escalating.sure) throws -> RunningAgent {
@@ -80,23 +82,24 @@ extension WithBroker {
       agent.stop()
     }
 
-    @Test func aModelWithoutAnAnswerAsksToo() throws {
+    /// No valid answer, or none in time, begun or not.
+    @Test(arguments: ["no_valid_output", "deadline", "expired"]) func aModelWithoutAnAnswerAsksToo(code: String) throws {
       let broker = try Broker()
       let pool = try Self.large(broker)
-      let agent = try RunningAgent(broker, Self.task("below = 0.1"), engine: Self.failing)
+      let agent = try RunningAgent(broker, Self.task("below = 0.1"), engine: Self.failing(code))
       try online(broker)
       let listener = try Listener(broker, "out/alarms")
       try publish(broker, "plant/alarm", "oil on the floor")
       let both = try listener.wait("both answers", count: 2)
-      #expect(both[0]["status"] == "error" && both[0]["error.code"] == "no_valid_output" && both[0]["provisional"] == true)
-      #expect(both[1]["status"] == "ok" && both[1]["result.label"] == "noise" && both[1]["error"] == nil && both[1]["escalation.reason"] == "no_valid_output")
+      #expect(both[0]["status"] == "error" && both[0]["error.code"] == .string(code) && both[0]["provisional"] == true)
+      #expect(both[1]["status"] == "ok" && both[1]["result.label"] == "noise" && both[1]["error"] == nil && both[1]["escalation.reason"] == .string(code))
       agent.stop()
       pool.stop()
     }
 
     @Test func aPoolWithoutAnAnswerLeavesTheLocalOne() throws {
       let broker = try Broker()
-      let pool = try Self.large(broker, engine: Self.failing)
+      let pool = try Self.large(broker, engine: Self.failing())
       let agent = try RunningAgent(broker, Self.task("below = 0.6\nfailures = 1"), engine: Self.unsure(0.5))
       try online(broker)
       let listener = try Listener(broker, "out/alarms")

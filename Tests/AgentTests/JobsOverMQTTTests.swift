@@ -146,6 +146,23 @@ extension WithBroker {
       agent.stop()
     }
 
+    @Test func aResultOverTheBrokersLimitIsSaid() throws {
+      let broker = try Broker(settings: "allow_anonymous true\nmax_packet_size 3000")
+      let agent = try RunningAgent(broker)
+      try online(broker)
+      let (listener, replies) = (try Listener(broker, results + "#"), try Listener(broker, "sterna/clients/#"))
+      let long = String(repeating: "x", count: 2000)
+      try publish(broker, jobs + "extract", #"{"id":"long","input":"\#(long)","fields":["a","b"]}"#, arguments: ["-D", "publish", "response-topic", "sterna/clients/me/replies"])
+      for heard in [listener, replies] {
+        let answer = try heard.first("what is wrong") { $0["id"] == "long" }
+        #expect(answer["status"] == "error" && answer["error.code"] == "result_too_large" && answer["error.http"] == 413 && answer["task"] == "extract", "\(answer.payload)")
+        #expect(answer.properties.compact.contains("result_too_large"))
+      }
+      try publish(broker, jobs + "classify", classify("short"))
+      try listener.wait("the next one") { $0["id"] == "short" && $0["status"] == "ok" }
+      agent.stop()
+    }
+
     @Test func higherPrioritiesRunFirst() throws {
       let broker = try Broker()
       let gate = Gate()

@@ -53,6 +53,24 @@ extension WithBroker {
       agent.stop()
     }
 
+    /// Nobody is left to say what they mean; but nothing is lost without a word.
+    @Test func jobsOfATaskThatGoesAreAnswered() throws {
+      let broker = try Broker()
+      let gate = Gate()
+      let agent = try RunningAgent(broker, Self.task("one", "one/+"), engine: gate.engine)
+      try online(broker)
+      let listener = try Listener(broker, "out/#")
+      for i in 0..<4 { try publish(broker, "one/\(i)", "text \(i)") }
+      try listenHealth(broker, accepted: 4, agent)
+      agent.reload(RunningAgent.toml(broker))
+      try eventually("it is gone") { agent.log.text.contains("read again; 0 tasks") }
+      gate.open()
+      let answers = try listener.wait("all are answered", count: 4)
+      #expect(answers.contains { $0["status"] == "ok" } && answers.contains { $0["error.code"] == "unknown_task" && $0.payload.contains("does not have this task any more") })
+      #expect(answers.allSatisfy { $0["status"] == "ok" || $0["error.code"] == "unknown_task" })
+      agent.stop()
+    }
+
     @Test func aMistakeChangesNothingAndIsSaid() throws {
       let broker = try Broker()
       let agent = try RunningAgent(broker, Self.task("alarms", "plant/+"))

@@ -75,7 +75,7 @@ final class Database {
     // The statements are right, so an error in one (SQLITE_ERROR) means that the tables are not what they were.
     case SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_ERROR: SternaError(.badFile, "the journal is damaged", at: path, cause: cause)
     case SQLITE_BUSY: SternaError(.io, "another process uses this journal", at: path, remedy: "give each agent its own journal.path", cause: cause)
-    default: SternaError(.io, "the journal cannot be used", at: path, cause: "\(cause) (SQLite \(code))")
+    default: SternaError(.io, "the journal cannot be used", at: path, remedy: "look at the disk, and whether it is mounted read-only; the agent goes on by itself", cause: "\(cause) (SQLite \(code))")
     }
   }
 }

@@ -30,24 +30,26 @@ extension Journal {
   func putBack() throws(SternaError) -> String? {
     let copy = path + ".partial"
     unlink(copy)
-    try database.statement("VACUUM INTO ?").run(.text(copy))
+    do { try database.statement("VACUUM INTO ?").run(.text(copy)) } catch { throw lost(error.cause) }
     let file = open(copy, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
-    guard file >= 0, fchmod(file, 0o600) == 0, fsync(file) == 0 else { throw refused("cannot be written anew") }
-    close(file)
+    guard file >= 0 else { throw lost(String(cString: strerror(errno))) }
+    defer { close(file) }
+    guard fchmod(file, 0o600) == 0, fsync(file) == 0 else { throw lost(String(cString: strerror(errno))) }
     var aside: String?
     if let found = Place(path), found != mainPlace {
       let name = "\(path).replaced-\(Clock.wall / 1000)"
-      guard rename(path, name) == 0 else { throw refused("cannot be set aside for the one that was here") }
+      guard rename(path, name) == 0 else { throw lost(String(cString: strerror(errno))) }
       aside = name
     }
     // A log that is there now belongs to none of ours.
     unlink(path + "-wal")
-    guard rename(copy, path) == 0 else { throw refused("cannot be written anew") }
+    guard rename(copy, path) == 0 else { throw lost(String(cString: strerror(errno))) }
     syncFolder(of: path)
     return aside
   }
 
-  private func refused(_ message: String) -> SternaError {
-    SternaError(.io, "the journal \(message)", at: path, remedy: "nothing is lost as long as this process lives: do not end it, and see that its folder is there and can be written", cause: String(cString: strerror(errno)))
+  private func lost(_ cause: String?) -> SternaError {
+    SternaError(
+      .io, "the journal was removed or replaced while in use, and cannot be put back", at: path, remedy: "do not end the agent, it still has everything; see that the folder is there, and that it may write there", cause: cause)
   }
 }

@@ -115,16 +115,35 @@ extension Loop {
         message = .init(
           topic: stored.topic, payload: stored.payload, correlation: stored.correlation, properties: Self.properties(status: stored.status, code: stored.code))
       }
-      switch session.publish(message) {
+      var outcome = session.publish(message)
+      if case .failure(let error) = outcome, error.isOversize, let words = tooLarge(message.payload, delivery) {
+        logger.error("a message of \(message.payload.count) bytes is over the broker's packet limit; its reader is told")
+        message.payload = words
+        message.properties = Self.properties(status: "error", code: SternaError.Code.resultTooLarge.rawValue)
+        outcome = session.publish(message)
+      }
+      switch outcome {
       case .success(let number):
         outbox.removeFirst()
         inFlight[number] = delivery
       case .failure(let error) where error.isOversize:
+        logger.error("a message of \(message.payload.count) bytes is over the broker's packet limit and cannot be sent")
         outbox.removeFirst()
-        logger.error("a result of \(message.payload.count) bytes is over the broker's packet limit and cannot be sent")
         if case .stored(let sequence, let target) = delivery { sent.append((sequence, target)) }
       case .failure(let error): return drop(error.text)
       }
     }
+  }
+  /// What is said in place of an answer that the broker takes no packet for; nil for what is no answer.
+  private func tooLarge(_ payload: [UInt8], _ delivery: Delivery) -> [UInt8]? {
+    if case .question = delivery { return nil }
+    guard case .object(let answer)? = try? JSON.parse(payload, limits: .file) else { return nil }
+    let error = SternaError(
+      .resultTooLarge, "the result is over the broker's packet limit", found: "\(payload.count) bytes", remedy: "raise the limit (max_packet_size of mosquitto), or ask for less and with another id")
+    var object = JSON.Object()
+    for name in ["v", "id", "status", "task", "error", "transaction", "agent", "attempt", "received_at", "finished_at"] {
+      object[name] = name == "status" ? "error" : name == "error" ? ResultMessage.error(error) : answer[name]
+    }
+    return JSON.object(object).compactBytes
   }
 }

@@ -54,7 +54,7 @@ extension Loop {
       }
       let isTakenOver = events.disconnected == 0x8E
       // Brokers tell only MQTT 5 why, mosquitto 2.0 not even that.
-      let hint = isTakenOver || cutOffs > 1 ? "; is there another client with the id \"\(configuration.clientID)\"? Every agent needs its own: agent.id, or mqtt.client_id" : ""
+      let hint = isTakenOver || isShortLived && cutOffs > 1 ? "; is there another client with the id \"\(configuration.clientID)\"? Every agent needs its own: agent.id, or mqtt.client_id" : ""
       drop((events.disconnected.map { "the broker ended it: \(String(cString: mosquitto_reason_string($0)))" } ?? reason) + hint, slowly: isTakenOver)
     }
   }
@@ -74,6 +74,8 @@ extension Loop {
     }
   }
 
+  private var isShortLived: Bool { isUp && Clock.uptime - connectedAt < 10_000 }
+
   /// Gives the connection up, unsent acknowledgements with it, and plans the next one.
   func drop(_ reason: String, slowly: Bool = false, level: Logger.Level = .warning) {
     let wasUp = isUp
@@ -83,7 +85,7 @@ extension Loop {
     }
     inFlight = [:]
     if wasUp, journalFailure == nil {
-      cutOffs = Clock.uptime - connectedAt < 10_000 ? cutOffs + 1 : 0
+      cutOffs = isShortLived ? cutOffs + 1 : 0
       failures = max(0, cutOffs - 1)
     }
     link = .down(retryAt: Clock.uptime + reconnectDelay(after: failures, slowly: slowly))

@@ -143,7 +143,8 @@ package final class Session {
 
   /// The library's words for one of its codes.
   static func text(_ code: Int32) -> String {
-    code == MOSQ_ERR_ERRNO.rawValue ? String(cString: strerror(errno)) : String(cString: mosquitto_strerror(code))
+    let text = code == MOSQ_ERR_ERRNO.rawValue ? String(cString: strerror(errno)) : String(cString: mosquitto_strerror(code))
+    return text.hasSuffix(".") ? String(text.dropLast()) : text
   }
 
   /// Why a connection is over, or is none.
