@@ -121,6 +121,24 @@ check "with disk it is online by itself" eventually online
 texts 5 | submit >/root/answers 2>&1
 check "and answers again" answered /root/answers 5
 
+# Somebody cleans up the state folder. What was accepted is put back, and survives the next kill.
+rm $state/journal.sqlite $state/journal.sqlite-wal
+check "a journal that was removed is put back" eventually test -s $state/journal.sqlite
+before=$(show NRestarts)
+systemctl kill -s KILL sterna
+eventually restarted "$before"
+texts 5 | submit >/root/answers 2>&1
+check "and serves the next start" answered /root/answers 5
+
+# What dashboards show: there after the agent's start, and after that of a broker that has forgotten everything.
+printf '[home_assistant]\ndiscovery = true\n' >>$config
+retained() { timeout 4 mosquitto_sub -h 127.0.0.1 -t sterna/gateway/state -t sterna/gateway/info -t sterna/gateway/health -t 'homeassistant/device/+/config' -C 4 -W 2 2>/dev/null; }
+whole() { [ "$(retained | grep -c -e '"state":"online"' -e '"version":' -e '"uptime_s":' -e '"cmps":')" -eq 4 ]; }
+systemctl restart sterna
+check "dashboards have everything after a restart" eventually whole
+systemctl restart mosquitto
+check "and after the broker's" eventually whole
+
 # Upgraded: what the operator wrote stays, and the new program runs.
 pid=$(show MainPID)
 echo '# mine' >>$config
@@ -130,6 +148,7 @@ check "the upgrade installs" test "$(dpkg-query -W -f '${Version} ${Status}' ste
 check "the edited configuration is kept" test "$(md5sum <$config)" = "$sum"
 another() { [ "$(show MainPID)" != "$pid" ] && online; }
 check "the new program runs" eventually another
+check "dashboards have everything after the upgrade" eventually whole
 systemctl disable -q --now sterna
 dpkg -i --force-confold /root/sterna.deb >/root/dpkg.log 2>&1
 check "a disabled service stays off, also over another version" test "$(systemctl is-enabled sterna) $(systemctl is-active sterna)" = "disabled inactive"
