@@ -230,6 +230,7 @@ static void float_digests(const ct_kernels *k, uint64_t digests[functions]) {
 }
 
 #include "attention_check.h"
+#include "blocks_check.h"
 #include "bricks_check.h"
 
 int main(void) {
@@ -273,5 +274,8 @@ int main(void) {
   for (int f = 0; f < functions; f++) printf("digest %s %016llx\n", function_names[f], (unsigned long long)first[f]);
   for (int f = 0; f < attention_functions; f++) printf("digest %s %016llx\n", attention_names[f], (unsigned long long)first_attention[f]);
   for (int f = 0; f < brick_functions_checked; f++) printf("digest %s %016llx\n", brick_names[f], (unsigned long long)first_bricks[f]);
+  uint64_t unpacked[unpack_functions];
+  unpack_digests(unpacked);
+  for (int f = 0; f < unpack_functions; f++) printf("digest %s %016llx\n", unpack_names[f], (unsigned long long)unpacked[f]);
   return failures == 0 ? 0 : 1;
 }
