@@ -108,6 +108,53 @@ extension WithBroker {
       try answers.wait("an answer") { $0["id"] == "after" && $0["model.name"] == "first" }
     }
 
+    /// Someone copies the next model over the one in use: what the old one answers from then on is worth nothing. One that is renamed into place is another file.
+    @Test(arguments: [true, false]) func aModelThatIsWrittenIntoAnswersNothingMore(isRunning: Bool) throws {
+      let broker = try Broker()
+      let gate = Gate()
+      let path = URL(fileURLWithPath: broker.path("m.gguf"))
+      try Data("first good".utf8).write(to: path)
+      let toml = RunningAgent.toml(broker).replacingOccurrences(of: "path = \"none\"", with: "path = \"\(path.path)\"")
+      let agent = try RunningAgent(toml: toml) { try load($0, gate: gate) }
+      defer { agent.stop() }
+      try online(broker)
+      let answers = try Listener(broker, results + "#")
+      try Data("third good".utf8).write(to: path, options: .atomic)
+      try publish(broker, jobs + "classify", classify("before"))
+      try answers.wait("an answer of the first model") { $0["id"] == "before" && $0["model.name"] == "first" }
+      agent.stop()
+      let second = try RunningAgent(toml: toml) { try load($0, gate: gate) }
+      defer { second.stop() }
+      try online(broker)
+      if isRunning {
+        try publish(broker, jobs + "classify", classify("held", "hold"))
+        try eventually("the job runs") { gate.count == 1 }
+      }
+      try Data("fourth good".utf8).write(to: path)
+      gate.open()
+      try eventually("it ends") { second.log.text.contains("thrown: \(path.path): the model's file was changed while in use") }
+      #expect(answers.all.count == 1)
+      let third = try RunningAgent(toml: toml) { try load($0, gate: gate) }
+      defer { third.stop() }
+      try publish(broker, jobs + "classify", classify("after"))
+      for id in ["after"] + (isRunning ? ["held"] : []) { try answers.wait("the answer to \(id)") { $0["id"] == .string(id) && $0["model.name"] == "fourth" } }
+    }
+
+    @Test func aModelThatIsCutShortInUseIsSaid() throws {
+      let broker = try Broker()
+      let path = broker.path("m.gguf")
+      try FileManager.default.copyItem(atPath: repository + "/Models/pocket.gguf", toPath: path)
+      try RunningAgent.toml(broker).replacingOccurrences(of: "path = \"none\"", with: "path = \"\(path)\"").write(toFile: broker.path("agent.toml"), atomically: true, encoding: .utf8)
+      let agent = try Child(buildFolder + "/sterna", ["run", "--config", broker.path("agent.toml")], errors: broker.path("agent.log"))
+      try online(broker)
+      truncate(path, 0)
+      try publish(broker, jobs + "classify", classify("cut"))
+      try eventually("it ends") { agent.exit != nil }
+      // Whichever sees it first, the processor or the next look at the file.
+      let log = try String(contentsOfFile: broker.path("agent.log"), encoding: .utf8)
+      #expect(log.contains("cannot be read any more (SIGBUS): the model was cut short") || log.contains("the model's file was changed while in use"), "\(log)")
+    }
+
     @Test func requestsThatCannotBeMetAreAnswered() throws {
       let broker = try Broker()
       let gate = Gate()

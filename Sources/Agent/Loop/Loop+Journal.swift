@@ -84,7 +84,10 @@ extension Loop {
   ///   - dealt: of the pools.
   /// - Returns: false when the messages are neither stored nor answered, so that their acknowledgements must not go out.
   func store(_ messages: [Session.Incoming], dealt: [Session.Incoming], _ now: Int) -> Bool {
-    for done in inference.takeDone(now) { finish(done) }
+    let done = inference.takeDone(now)
+    // What came of a file that was written into is no answer: those jobs run again.
+    if !done.isEmpty { modelFailure = modelFailure ?? models.spoilt }
+    if modelFailure == nil { for done in done { finish(done) } }
     let messages = takeSecondOpinions(messages, now)
     let arrivals = messages.flatMap { intake.examine($0) } + dealt.compactMap { intake.examine(dealt: $0) }
     // Acknowledgements of the broker may wait for company, but not for ever: until then a crash would publish those results again.

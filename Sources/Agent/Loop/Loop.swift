@@ -111,6 +111,8 @@ final class Loop {
   var parsed: [Int: Arrival] = [:]
   /// Jobs at the engine, and those whose answer is in `finished`.
   var running: [Int: Running] = [:]
+  /// Why no answer can be had from the model any more: the process must begin anew.
+  var modelFailure: SternaError?
   /// Waiting jobs that are to be answered with `cancelled`, and who is to be told when that is written down.
   var cancelled: Set<Int> = []
   var whenWritten: [() -> Void] = []
@@ -190,7 +192,7 @@ extension Loop {
     while true {
       turn()
       if case .over = phase { return }
-      if let error = models.lost { throw error }
+      if let error = models.lost ?? modelFailure { throw error }
     }
   }
 
@@ -255,6 +257,7 @@ extension Loop {
       for (at, delivery) in delayed where at <= now { outbox.append(delivery) }
       delayed.removeAll { $0.at <= now }
     }
+    modelFailure = modelFailure ?? models.spoilt
     if now - lastHealth >= 60_000 { sayHealth() }
     if now - lastMetrics >= 15_000 { writeMetrics() }
     beat(now)

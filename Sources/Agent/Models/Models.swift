@@ -15,6 +15,8 @@ final class Models {
   private var step = Step.idle
   /// When neither a new model nor the one before can be loaded: the process must begin anew, and does so with the model that was committed last.
   private(set) var lost: SternaError?
+  /// The file of the model in use, as it was when it was loaded.
+  private let file = Monitor<FileMark?>(nil)
 
   typealias Reply = (Result<JSON, SternaError>) -> Void
 
@@ -60,10 +62,21 @@ final class Models {
 
   /// Checks and loads one of the store's models. On the inference thread.
   private var engine: @Sendable (ModelStore.Choice) throws -> any JobRunner {
-    { [store, load, inference] choice in
+    { [store, load, inference, file] choice in
+      let mark = FileMark(store.path(of: choice))
       try store.check(choice, progress: inference.progressed)
-      return try load(store.path(of: choice))
+      let engine = try load(store.path(of: choice))
+      file.with { $0 = mark }
+      return engine
     }
+  }
+
+  /// Why the model in use is none any more. It is mapped, so whoever writes into its file writes into the model.
+  var spoilt: SternaError? {
+    guard let mark = file.quietly({ $0 }), mark.isChanged else { return nil }
+    return SternaError(
+      .badFile, "the model's file was changed while in use, so what it answers is worth nothing", at: mark.path,
+      remedy: "the agent starts anew with the file as it is then; to change a model use sterna model install, or rename the new file into place")
   }
 
   // MARK: - Requests

@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// SIGTERM and SIGINT: the first asks the agent to stop, the second ends the process at once. SIGHUP asks it to read its configuration again.
+/// SIGTERM and SIGINT: the first asks the agent to stop, the second ends the process at once. SIGHUP asks it to read its configuration again. SIGBUS ends it, and says what that means.
 enum Signals {
   // All are touched by a signal handler, so they are plain atomics, initialised without any code running.
   private static let count = Atomic<Int32>(0)
@@ -36,13 +36,20 @@ enum Signals {
     sigemptyset(&ours)
     for number in handled { sigaddset(&ours, number) }
     pthread_sigmask(SIG_UNBLOCK, &ours, nil)
+    action.__sigaction_handler.sa_handler = { _ in
+      let words: StaticString = "Error: a file that the agent has mapped cannot be read any more (SIGBUS): the model was cut short while in use, or its disk fails\n"
+      _ = write(2, words.utf8Start, words.utf8CodeUnitCount)
+      signal(SIGBUS, SIG_DFL)  // and back to where it happened, which ends the process
+    }
+    action.sa_flags = 0
+    sigaction(SIGBUS, &action, nil)
     signal(SIGPIPE, SIG_IGN)
     signal(SIGXFSZ, SIG_IGN)  // a file size limit is an error like a full disk, no reason to die
   }
 
   /// Back to the usual meaning; `wake` may go.
   static func uninstall() {
-    for number in handled { signal(number, SIG_DFL) }
+    for number in handled + [SIGBUS] { signal(number, SIG_DFL) }
     descriptor.store(-1, ordering: .releasing)
     count.store(0, ordering: .releasing)
   }
