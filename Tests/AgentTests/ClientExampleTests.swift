@@ -34,6 +34,29 @@ extension WithBroker {
       #expect(answer["status"].value == "ok" && answer["result"]["label"].value == "leak", "\(output)")
     }
 
+    /// Node-RED's part of the way is its nodes; the job in between is made by this function, as Node-RED would run it.
+    @Test(.enabled(if: access("/usr/bin/node", X_OK) == 0, "needs nodejs")) func theNodeREDFunctionMakesAJobThatIsAnswered() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker)
+      defer { agent.stop() }
+      try online(broker)
+      let script = """
+        const flow = JSON.parse(require('fs').readFileSync(process.argv[1])), node = flow.find(n => n.type === 'function');
+        const made = new Function('msg', 'RED', 'Buffer', node.func)({topic: 'plant/7/alarm', payload: 'it is "leaking"'}, {util: {generateId: () => 'f00d'}}, Buffer);
+        console.log(JSON.stringify({...made, correlationData: made.correlationData.toString()}));
+        """
+      let (status, output) = try execute("/usr/bin/node", ["-e", script, clients + "/node-red-flow.json"])
+      #expect(status == 0, "\(output)")
+      let made = JSONReader(try JSON.parse(output.trimmingCharacters(in: .whitespacesAndNewlines)))
+      let (reply, correlation) = (try made["responseTopic"].string(), try made["correlationData"].string())
+      let listener = try Listener(broker, reply)
+      try publish(
+        broker, try made["topic"].string().replacingOccurrences(of: "/gateway/", with: "/test/"), made["payload"].value?.compactBytes ?? [],
+        arguments: ["-D", "publish", "response-topic", reply, "-D", "publish", "correlation-data", correlation])
+      let answer = try listener.first("an answer")
+      #expect(answer["status"] == "ok" && answer["id"] == .string(correlation) && answer["meta.from"] == "plant/7/alarm" && answer.properties.compact.contains(correlation), "\(answer.payload)")
+    }
+
     /// Node-RED cannot be installed where tests run: what can be said without it.
     @Test func theNodeREDFlowIsWhole() throws {
       let flow = JSONReader(try JSON.parse(Array(Data(contentsOf: URL(fileURLWithPath: clients + "/node-red-flow.json")))))
