@@ -315,6 +315,23 @@ private final class ToyTokenizer: Sendable {
     }
   }
 
+  /// Text that a schema forces is taken at once, however long it is: a job would otherwise keep the inference thread until the watchdog ends the agent.
+  @Test func aLongForcedTextIsWritten() throws {
+    let (count, depth) = (4000, 20)
+    let item = String(repeating: #"{"type":"array","minItems":1,"maxItems":1,"items":"#, count: depth) + #"{"const":true}"# + String(repeating: "}", count: depth)
+    let constraint = try JSONSchema(JSON.parse(Array(#"{"type":"array","minItems":\#(count),"items":\#(item)}"#.utf8))).constraint
+    var writer = try JSONWriter(constraint, source: Self.tokenizer.vocabulary.source("pump"), vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end)
+    writer.limit(to: 1000)
+    let (fed, _) = run(&writer, ChanceModel(seed: 35))
+    let value = writer.document.value
+    #expect(fed.count <= 1000 && writer.truncated && !writer.hasFailed)
+    guard case .array(let elements) = value else {
+      Issue.record("no array")
+      return
+    }
+    #expect(elements.count >= count && constraint.accepts(value))
+  }
+
   /// A model that always goes deeper gets no deeper than a reader of results does.
   @Test func recursiveSchemasNestNoDeeperThanJobsMay() throws {
     for schema in [

@@ -40,7 +40,7 @@ extension JSONWriter {
       let isFixed: Bool
       switch way.rest?.item {
       case nil, .copy?, .free?: isFixed = true
-      default: isFixed = depth >= 8
+      default: isFixed = depth >= 8 || way.text.count > Self.longestRun
       }
       if isFixed {
         // A value begins here, or the text ends: nothing can grow together with these tokens.
@@ -67,6 +67,9 @@ extension JSONWriter {
       return queue.isEmpty ? expanded(next, depth: depth + 1) : [next]
     }
   }
+
+  /// Bytes of forced text that may grow together with what follows. Behind more a choice begins tokens of its own: each of its ways would have all of the text again.
+  static let longestRun = 4096
 
   func committedBytes(_ thread: Thread) -> Int { thread.committed.reduce(0) { $0 + vocabulary.length($1) } }
 

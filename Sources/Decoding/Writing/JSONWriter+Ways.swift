@@ -28,7 +28,7 @@ extension JSONWriter {
           return []
         } else if alternatives.count == 1 {
           way.rest = alternatives[0]
-        } else if choices == 0 {
+        } else if choices == 0 || way.text.count > Self.longestRun {
           return [way]
         } else {
           return alternatives.flatMap { ways($0, text: way.text, notes: way.notes, choices: choices - 1) }

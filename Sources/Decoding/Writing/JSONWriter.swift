@@ -197,6 +197,10 @@ public struct JSONWriter {
       if let complete = threads.first(where: { $0.rest == nil && $0.queue.isEmpty }) ?? (threads.count == 1 && first.rest == nil ? first : nil) {
         return finish(complete.notes)
       }
+      if case let certain = Self.takeCommon(from: &threads), !certain.isEmpty {
+        pending += certain
+        continue
+      }
       let decision = decision(threads)
       guard let token = decision.candidates.first else { return breakOff() }
       if decision.candidates.count > 1 {
@@ -206,6 +210,14 @@ public struct JSONWriter {
       pending.append(token)
       threads = advance(threads, decision, token)
     }
+  }
+
+  /// Takes the tokens with which all threads go on, as far as they are the same: at once, since forced text may be long.
+  private static func takeCommon(from threads: inout [Thread]) -> ArraySlice<TokenID> {
+    guard var common = threads.first?.queue else { return [] }
+    for thread in threads.dropFirst() { common = common.prefix(zip(common, thread.queue).prefix { $0 == $1 }.count) }
+    for index in threads.indices { threads[index].queue.removeFirst(common.count) }
+    return common
   }
 
   /// Makes the request for a decision, and drafts what is likely to follow.
@@ -221,7 +233,11 @@ public struct JSONWriter {
       var ahead = advance(last.threads, last.decision, token)
       while true {
         ahead = normalised(ahead)
-        guard !ahead.isEmpty, !ahead.contains(where: { $0.rest == nil }) else { break drafting }
+        guard !ahead.isEmpty, !ahead.contains(where: { $0.rest == nil }), tokensFed + request.feed.count <= maxTokens else { break drafting }
+        if case let certain = Self.takeCommon(from: &ahead), !certain.isEmpty {
+          request.feed += certain
+          continue
+        }
         let decision = self.decision(ahead)
         guard let token = decision.candidates.first, tokensFed + request.feed.count <= maxTokens else { break drafting }
         if decision.candidates.count > 1 {

@@ -1,7 +1,8 @@
 import Basics
 
 /// What was written so far, as values; the last thing first.
-final class Notes: Sendable {
+// @unchecked: immutable but for `before`, which `deinit` alone changes, and only in objects that nobody else refers to.
+final class Notes: @unchecked Sendable {
   enum Note: Sendable {
     case open(isArray: Bool)
     case key(String)
@@ -10,7 +11,7 @@ final class Notes: Sendable {
   }
 
   let note: Note
-  let before: Notes?
+  private(set) var before: Notes?
   /// Values that are complete, this one included; an empty array or object counts.
   let values: Int
   /// Arrays and objects that are open.
@@ -31,6 +32,17 @@ final class Notes: Sendable {
     }
     values = (before?.values ?? 0) + (isValue ? 1 : 0)
     depth = (before?.depth ?? 0) + opened
+  }
+
+  /// One after the other: as many inside each other as a document may have things would take more stack than a thread has.
+  deinit {
+    var next = before
+    before = nil
+    while isKnownUniquelyReferenced(&next) {
+      let following = next?.before
+      next?.before = nil
+      next = following
+    }
   }
 
   /// First thing first.
@@ -122,7 +134,9 @@ final class Notes: Sendable {
 
     private mutating func put(_ value: JSON) {
       switch open.popLast() {
-      case .array(let elements)?: open.append(.array(elements + [value]))
+      case .array(var elements)?:
+        elements.append(value)
+        open.append(.array(elements))
       case .object(var object, let key)?:
         object[key] = value
         open.append(.object(object, key: key))
