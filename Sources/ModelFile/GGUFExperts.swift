@@ -43,7 +43,7 @@ extension ModelConfiguration.LatentAttention {
     }
     // Since engines keep the latent, `key_length` is that of what they keep; the head's own has the suffix.
     let suffix = metadata.has("\(a).attention.key_length_mla") ? "_mla" : ""
-    let headSize = try int("key_length" + suffix, Limits.headSize)
+    let headSize = try int("key_length" + suffix, 3...Limits.headSize.upperBound)
     let ropeSize = try metadata.int("\(a).rope.dimension_count", in: 2...headSize - 1)
     return (
       Self(

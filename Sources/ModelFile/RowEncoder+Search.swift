@@ -1,4 +1,4 @@
-/// Blocks whose scale is searched: of all that are tried, the one with the smallest squared error.
+// Blocks whose scale is searched: of all that are tried, the one with the smallest squared error.
 
 extension RowEncoder {
   private typealias Sixteen = SIMD16<Float>
@@ -69,7 +69,7 @@ extension RowEncoder {
   }
 
   /// The values that the 16 codes of IQ4_NL stand for.
-  private static let fourBitValues: [Float] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+  private static let fourBitValues = GGUFBlocks.iq4Values.map(Float.init)
   /// The code nearest to a number between n / 2 and (n + 1) / 2, at n + 256: all middles between two neighbours are multiples of a half.
   private static let nearestCode: [UInt8] = (-256..<256).map { n in
     let number = Float(n) / 2 + 0.25
@@ -87,7 +87,8 @@ extension RowEncoder {
     var extreme: Float = 0
     for i in 0..<32 where abs(values[i]) > abs(extreme) { extreme = values[i] }
     out.initializeMemory(as: UInt8.self, repeating: 8 | 8 << 4, count: 18)
-    guard extreme != 0, (1 / extreme).isFinite else { return put(0, out) }
+    // So small that twice a target over it is infinite: the half-precision d is zero then anyway.
+    guard (280 / extreme).isFinite else { return put(0, out) }
     var best: (score: Float, d: Float) = (-1, 0)
     nearestValue.withUnsafeBufferPointer { nearest in
       for target in targets {

@@ -117,8 +117,9 @@ public struct TableLoss: Sendable, Equatable {
       result += y * y
       product += x * y
     }
-    for i in stride(from: 0, to: row.count / 16 * 16, by: 16) {
-      add(UnsafeRawPointer(row.baseAddress! + i).loadUnaligned(as: SIMD16<Float>.self), UnsafeRawPointer(stored.baseAddress! + i).loadUnaligned(as: SIMD16<Float>.self))
+    guard let from = row.baseAddress.map(UnsafeRawPointer.init), let to = stored.baseAddress.map(UnsafeRawPointer.init) else { return }
+    for at in stride(from: 0, to: row.count / 16 * 64, by: 64) {
+      add(from.loadUnaligned(fromByteOffset: at, as: SIMD16<Float>.self), to.loadUnaligned(fromByteOffset: at, as: SIMD16<Float>.self))
     }
     for i in row.count / 16 * 16..<row.count { add(SIMD16(lane: row[i]), SIMD16(lane: stored[i])) }
     let (e, s, r, p) = (Double(error.sum()), Double(source.sum()), Double(result.sum()), Double(product.sum()))

@@ -183,6 +183,25 @@ import Testing
     }
   }
 
+  /// A head has some values that are rotated and some that are not: sizes that leave no room for both, or are negative, which only a file made by hand has.
+  @Test func headsThatCannotBeAreRefused() throws {
+    let scratch = try Scratch()
+    for size in [UInt32(0), 1, 2, UInt32.max] {
+      var source = try MixtureGGUF("deepseek-v3", isOld: true).file()
+      source.set("deepseek2.attention.key_length", size)
+      let error = failure { _ = try GGUFSource(scratch.write(source.bytes, to: "source.gguf")) }
+      #expect(error?.place?.hasSuffix("key deepseek2.attention.key_length") == true, "\(size): \(String(describing: error))")
+    }
+    let whole = try contents(scratch.pack("deepseek-v3"))
+    let key = HandMadeGGUF.text("deepseek2.attention.key_length")
+    let at = try #require((0..<whole.count - key.count).first { whole[$0..<$0 + key.count].elementsEqual(key) }) + key.count
+    for size in [Int32(-1), .min, .max, 0, 2] {
+      var bytes = whole
+      bytes.replaceSubrange(at..<at + 8, with: HandMadeGGUF.int(UInt32(5)) + HandMadeGGUF.int(size))
+      #expect(failure { _ = try PackedModel.open(scratch.write(bytes, to: "bad.gguf")) }?.place?.contains("bad.gguf") == true, "\(size)")
+    }
+  }
+
   /// Whatever the header says: it is refused, or everything that is read lies inside the file.
   @Test(arguments: ["qwen2-moe", "deepseek-v3"]) func damagedHeadersNeverCrash(name: String) throws {
     let scratch = try Scratch()
