@@ -16,11 +16,14 @@ public final class DurableFile {
   ///   - mode: who may read it; 0o600 for what is the owner's alone.
   public init(_ path: String, bytes: Int = 0, mode: mode_t = 0o644) throws(SternaError) {
     self.path = path
-    temporaryPath = "\(path).\(getpid()).partial"
+    temporaryPath = Self.temporaryPath(of: path)
     descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
     guard descriptor >= 0 else { throw Self.refused("cannot create this file", temporaryPath) }
     try requireSpace(for: bytes)
   }
+
+  /// What a file that is not resumable is called until it is finished.
+  public static func temporaryPath(of path: String) -> String { "\(path).\(getpid()).partial" }
 
   /// A file whose writing another process may go on with: until it is finished it is `NAME.partial`, whatever happens to who writes it. `position` is at the end of what is there.
   /// - Throws: `io`, also while another process writes it.

@@ -4,26 +4,34 @@ import Synchronization
 /// Ctrl-C and kill while a command has something temporary on the disk.
 enum Interruption {
   // Both are touched by a signal handler, so they are plain atomics, initialised without any code running.
-  private static let isAsked = Atomic<Bool>(false)
-  /// Address of the path; 0: none.
-  private static let file = Atomic<Int>(0)
+  /// The signal that came; 0: none.
+  private static let asked = Atomic<Int32>(0)
+  /// Address of the paths, the last of which is nil; 0: there are none.
+  private static let files = Atomic<Int>(0)
   private static let signals = [SIGINT, SIGTERM, SIGHUP]
 
-  /// Runs `body`; a signal meanwhile removes the file and ends the process as it would have ended without us.
-  static func removing<Result>(_ path: String, _ body: () throws -> Result) rethrows -> Result {
-    let copy = strdup(path)
-    file.store(Int(bitPattern: copy), ordering: .releasing)
+  /// Runs `body`; a signal meanwhile removes the files and ends the process as it would have ended without us.
+  static func removing<Result>(_ paths: [String], _ body: () throws -> Result) rethrows -> Result {
+    let copies = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: paths.count + 1)
+    for (i, path) in paths.enumerated() { (copies + i).initialize(to: strdup(path)) }
+    (copies + paths.count).initialize(to: nil)
+    files.store(Int(bitPattern: copies), ordering: .releasing)
     for number in signals {
       signal(number) { number in
-        if let path = UnsafePointer<CChar>(bitPattern: Interruption.file.load(ordering: .acquiring)) { unlink(path) }
+        var next = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>(bitPattern: Interruption.files.load(ordering: .acquiring))
+        while let path = next?.pointee {
+          unlink(path)
+          next = next?.successor()
+        }
         signal(number, SIG_DFL)
         raise(number)
       }
     }
     defer {
       for number in signals { signal(number, SIG_DFL) }
-      file.store(0, ordering: .releasing)
-      free(copy)
+      files.store(0, ordering: .releasing)
+      for i in paths.indices { free(copies[i]) }
+      copies.deallocate()
     }
     return try body()
   }
@@ -32,14 +40,15 @@ enum Interruption {
   static func noticed(_ body: (_ isAsked: @escaping () -> Bool) throws -> Void) throws {
     for number in signals {
       signal(number) { number in
-        Interruption.isAsked.store(true, ordering: .releasing)
+        Interruption.asked.store(number, ordering: .releasing)
         signal(number, SIG_DFL)
       }
     }
     defer { for number in signals { signal(number, SIG_DFL) } }
-    do { try body { isAsked.load(ordering: .acquiring) } } catch {
-      guard isAsked.load(ordering: .acquiring) else { throw error }
+    var came: Int32 { asked.load(ordering: .acquiring) }
+    do { try body { came != 0 } } catch {
+      guard came != 0 else { throw error }
     }
-    if isAsked.load(ordering: .acquiring) { raise(SIGINT) }
+    if came != 0 { raise(came) }
   }
 }

@@ -35,8 +35,7 @@ enum WeightChoice: String, ExpressibleByArgument, CaseIterable {
 /// What `sterna doctor` would recommend for a large model, measured now; but memory decides first.
 private func fasterLayout(fastBytes: Int) -> TernaryMatrix.Layout {
   guard fastBytes < sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 2 else { return .small }
-  let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-  return (try? BoxProbe(threads: [cores]).layout) ?? .small
+  return (try? BoxProbe(threads: [usableCores]).layout) ?? .small
 }
 
 /// How weights are stored in a packed file.
@@ -91,11 +90,11 @@ struct ModelFileArguments: ParsableArguments {
 
   /// Opens the packed file, after packing FILE if it is a hub folder or another engine's GGUF.
   func open() throws -> PackedModel {
-    if !isDirectory(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
+    if !isFolder(file), try PackedModel.isPacked(GGUFFile(file)) { return try PackedModel.open(file) }
     let temporary = try temporaryName()
     // The mapping outlives the name, so nothing is left behind.
     defer { unlink(temporary) }
-    return try Interruption.removing(temporary) {
+    return try Interruption.removing([temporary, DurableFile.temporaryPath(of: temporary)]) {
       try packModel(from: file, to: temporary, arguments: pack)
       return try PackedModel.open(temporary)
     }
@@ -121,7 +120,7 @@ var temporaryFolder: String {
 
 /// How a model runs.
 struct RunArguments: ParsableArguments {
-  @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core of this machine.")
+  @Option(name: .shortAndLong, help: "Worker threads; 0 takes every core that the process may use.")
   var threads = 0
 
   @Option(help: "How keys and values are cached: f32, f16, or q8 (half the memory of f16, and faster).")
@@ -151,7 +150,7 @@ struct RunArguments: ParsableArguments {
   }
 
   /// Threads to use: as asked, or one a core.
-  var threadCount: Int { threads > 0 ? threads : max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+  var threadCount: Int { threads > 0 ? threads : usableCores }
 
   /// The model with its working memory and threads.
   /// - Parameter kvBudgetBytes: for all keys and values; nil: enough for two full contexts.
@@ -184,11 +183,6 @@ struct ModelArguments: ParsableArguments {
 
   func open() throws -> PackedModel { try source.open() }
   func load(_ packed: PackedModel) throws -> Model { try running.load(packed) }
-}
-
-func isDirectory(_ path: String) -> Bool {
-  var status = stat()
-  return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
 }
 
 /// Token ids as they stand on a command line: `0,17,4`.

@@ -92,4 +92,25 @@ import Testing
       #expect(try SternaProcess.run(["inspect", output, "--verify"]).status == 0)
     }
   }
+  /// Other commands pack into a temporary file, and take it with them when they are interrupted.
+  @Test func nothingIsLeftOfATemporaryFile() throws {
+    try withTemporaryFolder { folder in
+      let source = try largeFolder(in: folder)
+      let temporary = folder.appendingPathComponent("temporary").path
+      try FileManager.default.createDirectory(atPath: temporary, withIntermediateDirectories: true)
+      let process = Process()
+      process.executableURL = SternaProcess.executable
+      process.arguments = ["inspect", source]
+      process.environment = ProcessInfo.processInfo.environment.merging(["TMPDIR": temporary]) { $1 }
+      process.standardOutput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      try start(process)
+      func left() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: temporary) }
+      while process.isRunning, try !left().contains(where: { $0.hasSuffix(".partial") }) { usleep(500) }
+      kill(process.processIdentifier, SIGINT)
+      process.waitUntilExit()
+      #expect(process.terminationReason == .uncaughtSignal && process.terminationStatus == SIGINT)
+      #expect(try left() == [])
+    }
+  }
 }
