@@ -43,6 +43,9 @@ package final class WorkerThreads: Sendable {
   }
 }
 
+/// Cores that this process may run on, at least one.
+public var usableCores: Int { Int(ct_usable_cores()) }
+
 /// The state that workers and caller share.
 ///
 /// A round is one call of `parallel`. `round` goes up when one begins; each worker runs until no index is left, then counts itself out in `running`. The caller waits for
@@ -74,7 +77,7 @@ private final class Shared: @unchecked Sendable {
 
   init(threads: Int) {
     self.threads = threads
-    spinNanoseconds = threads <= sysconf(Int32(_SC_NPROCESSORS_ONLN)) ? 50_000 : 2_000
+    spinNanoseconds = threads <= usableCores ? 50_000 : 2_000
     next = .allocate(capacity: threads * Self.nextStride)
     for i in 0..<threads * Self.nextStride { (next + i).initialize(to: Atomic(0)) }
     pthread_mutex_init(mutex, nil)

@@ -22,7 +22,7 @@ struct Doctor: ParsableCommand {
   func run() throws {
     // First what can be wrong; measuring takes seconds.
     let memory = try file.map { try running.load(PackedModel.open($0)).memory }
-    let cores = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    let cores = usableCores
     let counts = running.threads > 0 ? [running.threads] : Array(Set([1, 2, 4, 8, 16, 32, 64, cores].filter { $0 <= cores })).sorted()
     let probe = try BoxProbe(threads: counts)
     if output.json {

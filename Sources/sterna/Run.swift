@@ -30,7 +30,7 @@ struct Run: ParsableCommand {
   }
 
   private func start() throws {
-    let configuration = try AgentConfiguration.load(path: config, environment: environment())
+    let configuration = try AgentConfiguration.load(path: config, environment: processEnvironment())
     if check {
       let store = ModelStore(configuration.model)
       if let complaint = store.complaint { note("\(config): \(complaint)") }
@@ -44,7 +44,7 @@ struct Run: ParsableCommand {
     }
     let facts = Mutex<(model: ModelIdentity, isContextual: Bool)?>(nil)
     let reloader: Agent.Reloader = { [config] () throws(SternaError) in
-      let changed = try AgentConfiguration.load(path: config, environment: environment())
+      let changed = try AgentConfiguration.load(path: config, environment: processEnvironment())
       if let facts = facts.withLock({ $0 }) {
         try changed.checkCalibrations { calibration, options throws(SternaError) in try calibration.check(facts.model, contextual: options.contextual ?? facts.isContextual) }
       }
@@ -70,7 +70,7 @@ func makeEngine(_ configuration: AgentConfiguration, model path: String) throws 
     throw error
   }
   var options = ModelOptions()
-  options.threads = configuration.model.threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+  options.threads = configuration.model.threads ?? usableCores
   options.kv = configuration.model.kv.flatMap(KVFormat.init(rawValue:)) ?? (configuration.memory.limitBytes == nil ? .f16 : .q8)
   options.contextLength = configuration.model.context
   options.kvBudgetBytes = configuration.memory.kvBytes
@@ -104,16 +104,4 @@ extension AgentConfiguration {
       do throws(SternaError) { try check(calibration, task.options) } catch { throw error.within("tasks[\(i)].calibration") }
     }
   }
-}
-
-/// This process's environment as Swift strings.
-func environment() -> [String: String] {
-  var result: [String: String] = [:]
-  var entry = environ
-  while let text = entry.pointee {
-    let pair = String(cString: text).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-    if pair.count == 2 { result[String(pair[0])] = String(pair[1]) }
-    entry += 1
-  }
-  return result
 }

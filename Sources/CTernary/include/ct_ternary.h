@@ -254,6 +254,9 @@ void ct_unpack_iq4_nl(const void *row, float *out, size_t n);
 /* Moves whole pages to another address, in the place of what is mapped there, in one step for the kernel. */
 bool ct_move_mapping(void *from, size_t bytes, void *to);
 
+/* Cores that this process may run on: of a machine's, those that systemd, a container or taskset leaves it. */
+int ct_usable_cores(void);
+
 #pragma clang assume_nonnull end
 
 #if defined(__cplusplus)
