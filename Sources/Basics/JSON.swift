@@ -31,7 +31,7 @@ public enum JSON: Sendable, Equatable {
 
     public var double: Double? { Double(text) }
     /// The integer, where the number is one (`3`, `3.0` and `3e0` are; `3.5` is not) and fits.
-    public var int: Int? { Int(text) ?? double.flatMap { Int(exactly: $0) } }
+    public var int: Int? { Int(text) ?? ExactDecimal(self)?.int }
   }
 
   /// Members in the order in which they were written. Names are unique: the parser refuses duplicates.

@@ -39,7 +39,7 @@ public struct JSONReader: Sendable {
     switch value {
     case nil: "nothing"
     case .number(let number)?: "the number \(number.text)"
-    case .string(let text)?: "the string \"\(text.prefix(40))\""
+    case .string(let text)?: "the string \"\(String(String.UnicodeScalarView(text.unicodeScalars.prefix(40))))\""
     case .bool(let value)?: "\(value)"
     case let value?: value.kind
     }

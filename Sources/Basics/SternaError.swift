@@ -54,12 +54,19 @@ extension SternaError.Code {
 }
 
 extension SternaError: CustomStringConvertible {
-  /// The error as a small tree: place and message on the first line, then the details, one a line.
+  /// The error as a small tree: place and message on the first line, then the details, one a line. Names in it may be those of strangers: a terminal finds nothing to obey.
   public var description: String {
     var lines = [place.map { "\($0): \(message)" } ?? message]
     for (name, value) in [("expected", expected), ("found", found), ("cause", cause), ("do", remedy)] {
       if let value { lines.append("  " + name + String(repeating: " ", count: 10 - name.count) + value) }
     }
-    return lines.joined(separator: "\n")
+    return lines.flatMap { $0.split(separator: "\n", omittingEmptySubsequences: false) }.map(\.withoutControls).joined(separator: "\n")
+  }
+}
+
+extension StringProtocol {
+  /// The text with spaces in place of control characters, which a terminal would obey.
+  public var withoutControls: String {
+    String(String.UnicodeScalarView(unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
   }
 }

@@ -36,6 +36,8 @@ private func failure(_ body: () throws -> Void) -> SternaError? {
     #expect(wrong?.code == .badField && wrong?.expected == "a string" && wrong?.found == "the number 3")
     #expect(failure { _ = try job["id"].int() }?.found == "the string \"a\"")
     #expect(failure { _ = try job["n"].int(in: 8...9) }?.expected == "8...9")
+    // One character of any number of scalars.
+    #expect(failure { _ = try JSONReader(.string("e" + String(repeating: "\u{301}", count: 10_000))).int() }?.found?.utf8.count ?? 0 < 120)
     #expect(failure { _ = try job["options"]["ttl"].int() }?.place == "options.ttl")
     #expect(failure { _ = try job["n"].double(in: 0.0...1.0) }?.message == "is out of range")
     #expect(failure { _ = try job["id"].string(bytes: 2...4) }?.found == "1 bytes")
@@ -54,6 +56,12 @@ private func failure(_ body: () throws -> Void) -> SternaError? {
     #expect(SternaError(.io, "no").description == "no")
     #expect(SternaError(.io, "no").within("here").place == "here")
     #expect(SternaError(.io, "no", at: "b").within("a", separator: ".").place == "a.b")
+  }
+
+  /// Names of tensors and keys are those that a stranger's file has.
+  @Test func aTerminalFindsNothingToObey() {
+    let error = SternaError(.badFile, "is missing", at: "tensor \u{1B}[2J\u{9B}1m\u{7}", found: "a\r\nb", cause: "line one\nline two")
+    #expect(error.description == "tensor  [2J 1m : is missing\n  found     a  b\n  cause     line one\nline two")
   }
 
   @Test func codesAreStableWords() {

@@ -33,6 +33,16 @@ private func failure(_ text: String, limits: JSON.Limits = JSON.Limits()) -> Ste
     #expect(error?.place?.hasPrefix("byte ") == true)
   }
 
+  @Test func integersAreExact() throws {
+    for (text, int) in [
+      ("3", 3), ("3.0", 3), ("3e0", 3), ("-0", 0), ("1e18", 1_000_000_000_000_000_000), ("9007199254740993.0", 9_007_199_254_740_993), ("9223372036854775807", Int.max),
+      ("-9223372036854775808.0", Int.min), ("3.5", nil), ("3.0000000000000000001", nil), ("9223372036854775808", nil), ("1e400", nil), ("1e-400", nil),
+    ] as [(String, Int?)] {
+      guard case .number(let number) = try JSON.parse(text) else { Issue.record("\(text)"); continue }
+      #expect(number.int == int, "\(text)")
+    }
+  }
+
   @Test func escapesGiveTheirCharacters() throws {
     #expect(try JSON.parse(#""\"\\\/\b\f\n\r\t\u0041\u00e9\u6F0F\ud83d\ude42\u0000""#) == .string("\"\\/\u{8}\u{c}\n\r\tAé漏🙂\0"))
     for half in [#""\ud83d""#, #""\ud83dx""#, #""\ud83d\n""#, #""\ud83dA""#, #""\ude42""#, #""\ud83d\ud83d""#] {

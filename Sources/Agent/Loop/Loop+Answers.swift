@@ -45,9 +45,7 @@ extension Loop {
     let (finished, output, copy) = refusal(entry, error)
     effects.refused += 1
     report("refused", entry, code: finished.code)
-    // The place may hold names that the client chose, so it is for those who ask for everything, and in one line.
-    logger.info("refused: \(error.code.rawValue)", metadata: ["id": "\(entry.id)"])
-    logger.debug("refused at \(JSON.string(error.place ?? "").compact)", metadata: ["id": "\(entry.id)"])
+    logRefusal(error, entry)
     guard backlog < configuration.limits.queueJobs else {
       effects.transient.append(output)
       if let copy { effects.transient.append(copy) }
@@ -56,6 +54,12 @@ extension Loop {
     entry.key = Randomness.bytes(16)  // the id stays free for the job put right
     let sequence = try journal.refuse(entry, with: finished)
     effects.unsent.append((sequence, entry.response == nil ? .output : [.output, .response]))
+  }
+
+  /// Place and message may hold names that the client chose: the place is for those who ask for everything, and in one line.
+  private func logRefusal(_ error: SternaError, _ entry: Journal.Entry) {
+    logger.info("refused: \(error.code.rawValue)", metadata: ["id": "\(entry.id)"])
+    logger.debug("refused at \(JSON.string(error.place ?? "").compact)", metadata: ["id": "\(entry.id)"])
   }
 
   func refuseInMemory(_ entry: Journal.Entry, _ error: SternaError, retryAfter: Int? = nil) {
@@ -81,7 +85,7 @@ extension Loop {
       if error.code == .cancelled, case .stopping = phase { return }
       // A schema is read when its job runs.
       isRefusal = error.code == .badField || error.code == .unsupported
-      logger.warning("a job failed: \(error.code.rawValue): \(error.message)", metadata: ["id": "\(job.entry.id)"])
+      if isRefusal { logRefusal(error, job.entry) } else { logger.warning("a job failed: \(error.code.rawValue): \(error.message)", metadata: ["id": "\(job.entry.id)"]) }
     } else {
       logger.debug("answered in \(done.ended - done.started) ms", metadata: ["id": "\(job.entry.id)"])
     }

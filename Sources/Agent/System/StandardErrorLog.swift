@@ -1,3 +1,4 @@
+import Basics
 import Glibc
 import Logging
 
@@ -38,9 +39,9 @@ struct StandardErrorLog: LogHandler {
     case .info: 6
     case .debug, .trace: 7
     }
-    let lines = isJournal
-      ? text.split(separator: "\n").map { "<\(number)>\($0)\n" }.joined()
-      : "\(Clock.text(Clock.wall)) \(level) \(text)\n"
+    // Names that strangers chose may be among the words: whoever reads the log on a terminal must not obey them.
+    let said = text.split(separator: "\n").map(\.withoutControls)
+    let lines = isJournal ? said.map { "<\(number)>\($0)\n" }.joined() : "\(Clock.text(Clock.wall)) \(level) \(said.joined(separator: "\n"))\n"
     var bytes = Array(lines.utf8)[...]
     while !bytes.isEmpty {
       let count = bytes.withUnsafeBytes { Glibc.write(2, $0.baseAddress, $0.count) }
