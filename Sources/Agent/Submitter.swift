@@ -104,6 +104,9 @@ public final class Submitter {
         .badConfiguration, "is not the name of \(options.pool == nil ? "an agent" : "a pool")", at: options.pool ?? options.agent,
         expected: "1 to 32 characters of a-z, 0-9 and -")
     }
+    guard isPublishTopic(options.base) else {
+      throw SternaError(.badConfiguration, "is not the beginning of a topic", at: options.base, expected: "one or more levels, such as sterna or plant/sterna, without + and #")
+    }
     var waiting = submissions[...]
     var pending: [String: Pending] = [:]
     var lastAnswer = Clock.uptime
@@ -147,7 +150,7 @@ public final class Submitter {
         }
       } catch {
         // Never connected at all: say so at once. Connected before: the broker may come back.
-        guard client != nil else { throw error }
+        guard client != nil, error.code == .io else { throw error }
         client = nil
         unconfirmed = [:]
         let end = lastAnswer + Int(options.timeout * 1000)
@@ -178,6 +181,8 @@ public final class Submitter {
       correlation: Array(submission.id.utf8))
     switch client.session.publish(message) {
     case .success(let number): unconfirmed[number] = submission.id
+    case .failure(let error) where error.isOversize:
+      throw SternaError(.payloadTooLarge, "this job is larger than the broker takes", at: submission.id, found: "\(submission.payload.count) bytes", cause: error.text)
     case .failure(let error): throw SternaError(.io, "a job cannot be sent", at: submission.id, cause: error.text)
     }
   }

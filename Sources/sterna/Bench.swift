@@ -40,15 +40,15 @@ struct BenchModel: ParsableCommand {
     guard prefill >= 1, decode >= 1, prefill <= 1_000_000, decode <= 1_000_000 else {
       throw ValidationError("-p and -n: expected 1...1000000")
     }
-    if let candidates, candidates < 1 { throw ValidationError("--candidates: expected at least 1, found \(candidates)") }
+    if let candidates, !(1...1_000_000 ~= candidates) { throw ValidationError("--candidates: expected 1...1000000, found \(candidates)") }
   }
 
   func run() throws {
     let packed = try model.open()
-    let vocabulary = TokenID(packed.configuration.vocabularySize)
+    let vocabulary = packed.configuration.vocabularySize
     let model = try model.load(packed)
     // Any tokens do: time does not depend on which. A fixed stride visits many embedding rows.
-    let tokens = (0..<prefill).map { TokenID($0) &* 7919 % vocabulary }
+    let tokens = (0..<prefill).map { TokenID($0 * 7919 % vocabulary) }
     // Pages are touched for the first time before anything is timed. A whole prompt would also fill the cache of experts that are on disk.
     _ = try model.forward([Step(sequence: try model.sequence(capacity: prefill), tokens: model.expertCache == nil ? tokens : [tokens[0]], want: .last)])
     let warmExperts = model.expertCounters ?? ExpertCounters()
@@ -62,11 +62,11 @@ struct BenchModel: ParsableCommand {
       let token: TokenID
       if let candidates {
         // Other rows in each step, as the fields of a job have.
-        let offered = (0..<candidates).map { TokenID(step * 131 + $0 * 7919) % vocabulary }
+        let offered = (0..<candidates).map { TokenID((step * 131 + $0 * 7919) % vocabulary) }
         token = offered[Int(argmax(try model.logits(hidden, row: 0, of: offered)))]
       } else {
         // Another one than the best: random weights repeat themselves, and then their experts would all be there.
-        token = (argmax(try model.logits(hidden, row: 0)) &+ TokenID(step) &* 7919) % vocabulary
+        token = TokenID((Int(argmax(try model.logits(hidden, row: 0))) + step * 7919) % vocabulary)
       }
       hidden = try model.forward([Step(sequence: sequence, tokens: [token], want: .last)])
     }

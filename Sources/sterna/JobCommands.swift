@@ -156,9 +156,10 @@ struct Extract: ParsableCommand {
   }
 
   func run() throws {
-    let runner = try CommandRunner(model)
+    // First what can be wrong; a model may take long to load.
     let work =
       if let fields { try parseFields(fields) } else { try Job.Work.parse(JSONReader(.object(["schema": schema.map(readSchema) ?? .null])), task: .extract) }
+    let runner = try CommandRunner(model)
     try texts.forEach { text in
       try runner.answer(Job(input: text, work: work), json: output.json) { answer in
         guard case .extraction(let result) = answer else { return "" }

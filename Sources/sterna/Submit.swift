@@ -42,6 +42,7 @@ struct Submit: ParsableCommand {
       throw ValidationError(task == .classify ? "--labels is missing" : "--fields or --schema is missing")
     }
     if fields != nil, schema != nil { throw ValidationError("--fields and --schema: one of them") }
+    guard timeout > 0, timeout <= 1_000_000 else { throw ValidationError("--timeout: expected a number of seconds up to 1000000, found \(timeout)") }
   }
 
   func run() throws {
