@@ -428,8 +428,9 @@ extension TOMLParser {
       let count = kind == UInt8(ascii: "u") ? 4 : 8
       let digits = input[min(at, input.count)..<min(at + count, input.count)]
       guard digits.count == count, digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }), let code = UInt32(String(decoding: digits, as: UTF8.self), radix: 16),
-        code != 0, let scalar = Unicode.Scalar(code)
+        let scalar = Unicode.Scalar(code)
       else { throw failure("an escape that is no character") }
+      guard code != 0 else { throw failure("a NUL character") }
       at += count
       bytes += Array(String(Character(scalar)).utf8)
     default: throw failure("an unknown escape")

@@ -10,9 +10,6 @@ struct TOMLSource {
   /// - Parameter name: what the text is called in messages, usually the path of its file.
   init(_ text: String, name: String) throws(SternaError) {
     self.name = name
-    guard !text.utf8.contains(0), !text.contains("\\u0000"), !text.contains("\\U00000000") else {
-      throw SternaError(.badConfiguration, "holds a NUL character", at: name, remedy: "remove it")
-    }
     do throws(TOMLParser.Failure) { (root, lines) = try TOMLParser.parse(text) } catch {
       guard let path = error.path else { throw SternaError(.badConfiguration, "is not TOML", at: "\(name), line \(error.line), column \(error.column)", cause: error.message) }
       throw SternaError(.badConfiguration, error.message, at: "\(name), line \(error.line): \(path)", remedy: "put it in quotes if it is a text")

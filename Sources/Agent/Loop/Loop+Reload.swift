@@ -50,7 +50,7 @@ extension AgentConfiguration {
   fileprivate func sections(differentFrom other: AgentConfiguration) -> [String] {
     let changes = [
       ("agent", (id, base, logLevel, saysEvents) != (other.id, other.base, other.logLevel, other.saysEvents)), ("mqtt", mqtt != other.mqtt), ("model", model != other.model),
-      ("memory", memory != other.memory), ("limits", limits != other.limits), ("journal", journal != other.journal), ("prefixes", prefixes != other.prefixes),
+      ("memory", memory != other.memory), ("experts", experts != other.experts), ("limits", limits != other.limits), ("journal", journal != other.journal), ("prefixes", prefixes != other.prefixes),
       ("home_assistant", homeAssistant != other.homeAssistant), ("prometheus", metricsPath != other.metricsPath),
       ("pool", pool != other.pool),
     ]
