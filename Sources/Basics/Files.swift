@@ -19,6 +19,17 @@ public func readWholeFile(_ path: String, limit: Int) throws(SternaError) -> [UI
   }
 }
 
+/// Whether there is a regular file of this name, links followed.
+public func isFile(_ path: String) -> Bool { fileType(path) == S_IFREG }
+
+/// Whether there is a folder of this name, links followed.
+public func isFolder(_ path: String) -> Bool { fileType(path) == S_IFDIR }
+
+private func fileType(_ path: String) -> mode_t? {
+  var status = stat()
+  return stat(path, &status) == 0 ? status.st_mode & S_IFMT : nil
+}
+
 /// The path without symbolic links; nil where there is nothing.
 public func realPath(_ path: String) -> String? {
   guard let real = realpath(path, nil) else { return nil }

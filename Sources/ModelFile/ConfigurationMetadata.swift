@@ -91,7 +91,7 @@ extension ModelConfiguration {
     let ropeSize = try metadata.int("\(a).rope.dimension_count")
     var latent: LatentAttention?
     if metadata.has("\(a).attention.kv_lora_rank") {
-      guard headSize <= Limits.headSize.upperBound, 0...headSize ~= ropeSize else {
+      guard 0...Limits.headSize.upperBound ~= headSize, 0...headSize ~= ropeSize else {
         throw SternaError(.badField, "is more than a head has", at: "key \(a).rope.dimension_count", expected: "at most \(headSize)", found: "\(ropeSize)")
       }
       latent = LatentAttention(
@@ -102,7 +102,7 @@ extension ModelConfiguration {
         .unsupported, "differs from the key length", at: "key \(a).attention.value_length", expected: "\(headSize)", found: "\(valueSize)")
     }
     self.init(
-      architecture: a, name: try metadata.string("general.name"),
+      architecture: a, name: try metadata.string("general.name").withoutControls,
       vocabularySize: try metadata.int("\(a).vocab_size"), hiddenSize: try metadata.int("\(a).embedding_length"),
       blockCount: try metadata.int("\(a).block_count"), queryHeads: try metadata.int("\(a).attention.head_count"),
       kvHeads: try metadata.int("\(a).attention.head_count_kv"), headSize: headSize,
@@ -158,49 +158,5 @@ extension ModelConfiguration.Experts {
         scale: try metadata.float("\(a).expert_weights_scale"), target: try word("sterna.experts.weights_multiply")),
       size: try metadata.int("\(a).expert_feed_forward_length"), sharedSize: try metadata.int("\(a).expert_shared_feed_forward_length"),
       gatesShared: try metadata.bool("sterna.experts.shared_gate"), routed: try metadata.bools("sterna.experts.routed"))
-  }
-}
-
-/// Metadata of a GGUF file, read by people who expect certain types.
-struct MetadataReader {
-  let values: [String: GGUFValue]
-
-  func has(_ key: String) -> Bool { values[key] != nil }
-
-  private func read<T>(_ key: String, _ expected: String, _ get: (GGUFValue) -> T?) throws(SternaError) -> T {
-    guard let value = values[key] else { throw SternaError(.badFile, "is missing", at: "key \(key)", expected: expected) }
-    guard let result = get(value) else { throw SternaError(.badFile, "has the wrong type or value", at: "key \(key)", expected: expected, found: value.kind) }
-    return result
-  }
-
-  func string(_ key: String) throws(SternaError) -> String { try read(key, "a string") { $0.string } }
-  func bool(_ key: String) throws(SternaError) -> Bool { try read(key, "a bool") { $0.bool } }
-  func int(_ key: String) throws(SternaError) -> Int { try read(key, "an integer") { $0.int } }
-  func int(_ key: String, in range: ClosedRange<Int>, otherwise: Int? = nil) throws(SternaError) -> Int {
-    if let otherwise, !has(key) { return otherwise }
-    let value = try int(key)
-    guard range.contains(value) else {
-      throw SternaError(.badField, "is out of range", at: "key \(key)", expected: "\(range.lowerBound) to \(range.upperBound)", found: "\(value)")
-    }
-    return value
-  }
-  func float(_ key: String) throws(SternaError) -> Float { try read(key, "a float32") { $0.float } }
-  func strings(_ key: String) throws(SternaError) -> [String] { try read(key, "an array of strings") { $0.strings } }
-  func bools(_ key: String) throws(SternaError) -> [Bool] {
-    try read(key, "an array of bools") { if case .array(.bool(let values)) = $0 { values } else { nil } }
-  }
-  func words(_ key: String) throws(SternaError) -> [UInt64] {
-    try read(key, "an array of uint64") { if case .array(.uint64(let values)) = $0 { values } else { nil } }
-  }
-  func ints(_ key: String) throws(SternaError) -> [Int] { try read(key, "an array of integers") { $0.ints } }
-  func floats(_ key: String) throws(SternaError) -> [Float] { try read(key, "an array of float32") { $0.floats } }
-  func token(_ key: String) throws(SternaError) -> Int32 { try read(key, "a token") { $0.int.flatMap { Int32(exactly: $0) } } }
-  func tokens(_ key: String) throws(SternaError) -> [Int32] {
-    try read(key, "an array of tokens") { value in
-      value.ints.flatMap { ints in
-        let tokens = ints.compactMap { Int32(exactly: $0) }
-        return tokens.count == ints.count ? tokens : nil
-      }
-    }
   }
 }

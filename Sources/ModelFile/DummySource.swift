@@ -102,7 +102,7 @@ extension DummySource: WeightSource {
       case .iq4_nl: 68.6
       }
     let scale = Self.gain(tensor.part, configuration) / (Float(columns).squareRoot() * deviation)
-    let bytes = storage == .q8_0 ? 34 : storage == .mxfp4 ? 17 : 18
+    let bytes = storage.blockBytes
     let exponent = UInt8(127 + Int(log2(scale).rounded()))  // MXFP4, whose codes have the mean zero
     let half = Float16(scale).bitPattern
     let words = (bytes + 7) / 8

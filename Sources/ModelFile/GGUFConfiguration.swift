@@ -82,7 +82,7 @@ struct GGUFConfiguration {
     let ropeSize = if let latent { latent.ropeSize } else { try int("rope.dimension_count", Limits.headSize, otherwise: headSize) }
 
     model = ModelConfiguration(
-      architecture: architecture, name: metadata.has("general.name") ? try metadata.string("general.name") : name,
+      architecture: architecture, name: metadata.has("general.name") ? try metadata.string("general.name").withoutControls : name,
       // Older converters leave it to the vocabulary.
       vocabularySize: metadata.has("\(a).vocab_size")
         ? try int("vocab_size", Limits.vocabulary) : try metadata.strings("tokenizer.ggml.tokens").count,
@@ -92,9 +92,10 @@ struct GGUFConfiguration {
       normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
       activation: .silu,  // settled below
       ropeTheta: theta, ropeScaling: rope.scaling,
-      hasSubNorms: family.architecture == "bitnet", 
+      hasSubNorms: family.architecture == "bitnet",
       hasHeadNorms: architecture == "glm4moe" ? hasHeadNorms : architecture == "qwen3" || architecture == "qwen3moe",
-      hasProjectionBias: hasProjectionBias && (architecture == "glm4moe" || architecture == "qwen2moe"), ropeSize: ropeSize, scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts, tiedHead: tiedHead,
+      hasProjectionBias: hasProjectionBias && (architecture == "glm4moe" || architecture == "qwen2moe"), ropeSize: ropeSize,
+      scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts, tiedHead: tiedHead,
       beginOfText: try Self.beginOfText(metadata), endOfText: try Self.endOfText(metadata))
     try settleActivation(family, a, given)
     try model.validate()

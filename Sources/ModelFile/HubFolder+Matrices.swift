@@ -55,8 +55,7 @@ extension HubFolder {
   }
 
   /// Whether a tensor belongs to a part of the checkpoint that is not run: heads for the prediction of several tokens, which are blocks behind the last,
-  /// towers for pictures, and
-  /// what chooses the keys of sparse attention.
+  /// towers for pictures, and what chooses the keys of sparse attention.
   func isLeftOut(_ name: String) -> Bool {
     let parts = name.split(separator: ".")
     if parts.contains(where: { $0 == "mtp" || $0 == "visual" || $0 == "indexer" || $0.hasPrefix("vision_") }) { return true }

@@ -48,7 +48,7 @@ public struct HubFolder: Sendable {
   }
 
   /// A JSON file that belongs to the folder.
-  static func json(_ path: String) throws(SternaError) -> JSON {
+  package static func json(_ path: String) throws(SternaError) -> JSON {
     let file = try MappedFile(path)
     do { return try JSON.parse(file.bytes, limits: .file) } catch { throw error.within(path) }
   }

@@ -63,11 +63,3 @@ struct HubTensor {
     return bits & 128 == 0 ? magnitude : -magnitude
   }
 }
-
-import Glibc
-
-/// Whether a path names something that is a regular file, links followed.
-func isFile(_ path: String) -> Bool {
-  var status = stat()
-  return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-}

@@ -69,7 +69,7 @@ struct WeightEncoder: ~Copyable {
 
 extension WeightStorage {
   /// Bytes of a GGUF block of 32 values.
-  fileprivate var blockBytes: Int {
+  var blockBytes: Int {
     switch self {
     case .f32: 0
     case .q8_0: 34

@@ -33,32 +33,3 @@ extension WeightSource {
     throw SternaError(.badFile, "is not stored in blocks", at: tensor.name)
   }
 }
-
-/// The rows of a ternary matrix at its source.
-package struct TernaryRows {
-  /// What the integer product is multiplied by.
-  package enum Scale: Sendable, Equatable {
-    case tensor(Float)
-    /// `read` writes one for each row.
-    case rows
-    /// `read` writes one for each row and 128 columns; columns are a multiple of 128.
-    case groups
-  }
-
-  package let scale: Scale
-  var scaleKind: ScaleKind {
-    switch scale {
-    case .tensor: .tensor
-    case .rows: .rows
-    case .groups: .groups
-    }
-  }
-  /// Writes the weights (-1, 0, 1) of some rows, contiguously [rows, columns], and their scales [rows] or [rows, groups] where the matrix has
-  /// such, all positive.
-  package let read: (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void
-
-  package init(scale: Scale, read: @escaping (_ rows: Range<Int>, _ weights: UnsafeMutablePointer<Int8>, _ scales: UnsafeMutablePointer<Float>) throws(SternaError) -> Void) {
-    self.scale = scale
-    self.read = read
-  }
-}

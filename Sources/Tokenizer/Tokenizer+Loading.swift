@@ -1,5 +1,4 @@
 import Basics
-import Glibc
 import ModelFile
 
 extension Tokenizer {
@@ -11,10 +10,7 @@ extension Tokenizer {
   /// The tables of a packed model are used where they lie; for the others they are made in memory.
   /// - Throws: `io`, `badFile` or `unsupported`; the place is the file and the key or JSON path in it.
   public static func load(_ path: String) throws(SternaError) -> Tokenizer {
-    var status = stat()
-    if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-      return try Tokenizer(tables: pack(hubFolder: path), place: path)
-    }
+    if isFolder(path) { return try Tokenizer(tables: pack(hubFolder: path), place: path) }
     let gguf = try GGUFFile(path)
     if let section = gguf.tensor(sectionName) {
       return Tokenizer(tables: try TokenTables(gguf.bytes(of: section), owner: gguf.file, place: "\(path): \(sectionName)"))

@@ -6,20 +6,11 @@ extension Vocabulary {
   init(hubFolder path: String) throws(SternaError) {
     let file = path + "/tokenizer.json"
     do {
-      self = try Vocabulary(tokenizerJSON: JSONReader(try Vocabulary.json(file)))
+      self = try Vocabulary(tokenizerJSON: JSONReader(try HubFolder.json(file)))
     } catch {
       throw error.place?.hasPrefix(file) == true ? error : error.within(file)
     }
     try readEnds(path)
-  }
-
-  private static func json(_ path: String) throws(SternaError) -> JSON {
-    let file = try MappedFile(path)
-    do {
-      return try JSON.parse(file.bytes, limits: .file)
-    } catch {
-      throw error.within(path)
-    }
   }
 
   /// The tokens that begin and end a text: by their text from `tokenizer_config.json`, else by number from `config.json`.
@@ -27,7 +18,7 @@ extension Vocabulary {
     func read(_ name: String) throws(SternaError) -> JSONReader {
       let file = path + "/" + name
       do {
-        return JSONReader(try Vocabulary.json(file))
+        return JSONReader(try HubFolder.json(file))
       } catch where error.code == .io {
         return JSONReader(.null)
       }

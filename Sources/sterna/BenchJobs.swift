@@ -120,12 +120,7 @@ struct BenchJobs: ParsableCommand {
   }
 
   private func removeFolder(_ path: String) {
-    guard let folder = opendir(path) else { return }
-    while let entry = readdir(folder) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
-      if name != ".", name != ".." { unlink("\(path)/\(name)") }
-    }
-    closedir(folder)
+    for name in (try? namesInFolder(path)) ?? [] { unlink("\(path)/\(name)") }
     rmdir(path)
   }
 }

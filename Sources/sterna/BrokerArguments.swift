@@ -22,8 +22,8 @@ struct BrokerArguments: ParsableArguments {
   func connection() throws(SternaError) -> AgentConfiguration.MQTT {
     var mqtt = AgentConfiguration.MQTT()
     (mqtt.host, mqtt.port, mqtt.sessionExpiry) = (host, port, 0)
-    mqtt.username = if let username { username } else { try Secret.find("username", in: environment())?.text }
-    mqtt.password = try Secret.find("password", in: environment())
+    mqtt.username = if let username { username } else { try Secret.find("username", in: processEnvironment())?.text }
+    mqtt.password = try Secret.find("password", in: processEnvironment())
     mqtt.tls = try transport.security()
     return mqtt
   }

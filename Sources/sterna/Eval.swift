@@ -1,6 +1,5 @@
 import ArgumentParser
 import Basics
-import FoundationEssentials
 import Jobs
 
 struct Eval: ParsableCommand {
@@ -100,12 +99,12 @@ struct Eval: ParsableCommand {
     if let calibrate {
       let calibration = Calibration(
         curve: try fit(), labels: question.labels, multi: question.options.multi, contextual: engine.isContextual(question.options), model: engine.model, rows: rows)
-      try writeFile(calibration.json.compact + "\n", to: calibrate)
+      try DurableFile.write(Array((calibration.json.compact + "\n").utf8), to: calibrate)
     }
     if let svg {
       var series = [ReliabilityDiagram.Series(calibrated == nil ? "as answered" : "before calibration", raw)]
       if let calibrated { series.append(ReliabilityDiagram.Series("calibrated, cross-validated", calibrated)) }
-      try writeFile(ReliabilityDiagram(title: "\(engine.model.name), \(question.labels.count) labels", series: series).svg, to: svg)
+      try DurableFile.write(Array(ReliabilityDiagram(title: "\(engine.model.name), \(question.labels.count) labels", series: series).svg.utf8), to: svg)
     }
   }
 
@@ -179,17 +178,7 @@ struct Eval: ParsableCommand {
 
   // MARK: - Files
 
-  private static func rows(_ path: String) throws -> [EvaluationRow] {
-    let bytes: Data
-    do { bytes = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
-      throw SternaError(.io, "cannot be read", at: path, expected: "a file with one JSON object a line")
-    }
-    return try EvaluationRow.parse(Array(bytes), from: path)
-  }
-
-  private func writeFile(_ text: String, to path: String) throws {
-    do { try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
-      throw SternaError(.io, "cannot be written", at: path, expected: "a place for a file")
-    }
+  private static func rows(_ path: String) throws(SternaError) -> [EvaluationRow] {
+    try EvaluationRow.parse(readWholeFile(path, limit: 1 << 30), from: path)
   }
 }

@@ -17,7 +17,7 @@ struct ModelCommand: ParsableCommand {
     var username: String?
 
     func load() throws -> (AgentConfiguration, ModelStore) {
-      var configuration = try AgentConfiguration.load(path: config, environment: environment())
+      var configuration = try AgentConfiguration.load(path: config, environment: processEnvironment())
       configuration.mqtt.username = username ?? configuration.mqtt.username
       let store = ModelStore(configuration.model)
       if let complaint = store.complaint { note("\(complaint)") }

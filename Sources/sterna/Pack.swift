@@ -1,7 +1,6 @@
 import Agent
 import ArgumentParser
 import Basics
-import FoundationEssentials
 import Jobs
 import ModelFile
 import Tokenizer
@@ -62,7 +61,7 @@ func printPacked(_ path: String, _ report: PackReport) throws {
 func packModel(
   from source: String, to path: String, arguments: PackArguments, resumedBy program: String? = nil, report: (PackEvent) -> Void = { _ in }
 ) throws -> PackReport {
-  if isDirectory(source) {
+  if isFolder(source) {
     let folder = try HubFolder(source, activation: arguments.activation)
     let options = arguments.storage.options(folder.configuration)
     let (sections, metadata) = try companions(folder.configuration, Tokenizer.pack(hubFolder: source), arguments)
@@ -92,7 +91,7 @@ private func companions(
 func promptTemplate(_ choice: String?, architecture: String, tokenizer: Tokenizer) throws -> PromptTemplate {
   guard let choice else { return PromptTemplate.detect(architecture: architecture, tokenizer: tokenizer).template }
   if let builtIn = PromptTemplate.builtIn(named: choice) { return builtIn }
-  guard let bytes = try? Data(contentsOf: URL(fileURLWithPath: choice)) else {
+  guard let bytes = try? readWholeFile(choice, limit: 1 << 20) else {
     throw SternaError(
       .unsupported, "neither a built-in template nor a file that can be read", at: "--template \(choice)",
       expected: "one of \(PromptTemplate.builtInNames.joined(separator: ", ")), or a JSON file (docs/jobs.md)")

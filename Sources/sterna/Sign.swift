@@ -1,7 +1,6 @@
 import Agent
 import ArgumentParser
 import Basics
-import Glibc
 import ModelFile
 
 struct Sign: ParsableCommand {
@@ -43,9 +42,11 @@ struct Sign: ParsableCommand {
     }
     guard let model, let key else { return }
     let packed = try PackedModel.open(model)
-    let now = UTCTime()
+    let now = Clock.text(Clock.wall)
+    // `2026-11-28T12:40:00.000Z` is release 202611281240.
+    let release = release ?? Int(now.filter(\.isWholeNumber).prefix(12)) ?? 1
     let manifest = try ModelManifest.sign(
-      packed, name: name ?? packed.configuration.name, release: release ?? now.number, minimumVersion: minimumSterna, signedAt: now.text, with: SigningKey(file: key))
+      packed, name: name ?? packed.configuration.name, release: release, minimumVersion: minimumSterna, signedAt: now, with: SigningKey(file: key))
     printLine("\(model): \(manifest.name), release \(manifest.release), signed with \(key)")
     printLine("take along: \(ModelManifest.path(of: model)) and \(ModelManifest.signaturePath(of: model))")
   }
@@ -83,23 +84,5 @@ struct Verify: ParsableCommand {
       printLine("\(model): \(manifest.name), release \(manifest.release), as \(key.name) (\(key.id)) signed it on \(manifest.signedAt)")
     }
     try manifest.check(version: Agent.version)
-  }
-}
-
-/// This moment in UTC, as people and release numbers write it.
-struct UTCTime {
-  /// `2026-11-28T12:40:00Z`
-  let text: String
-  /// `202611281240`
-  let number: Int
-
-  init() {
-    var seconds = time(nil)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    let date = [Int(parts.tm_year) + 1900, Int(parts.tm_mon) + 1, Int(parts.tm_mday), Int(parts.tm_hour), Int(parts.tm_min), Int(parts.tm_sec)]
-    func padded(_ value: Int) -> String { value < 10 ? "0\(value)" : "\(value)" }
-    text = "\(date[0])-\(padded(date[1]))-\(padded(date[2]))T\(padded(date[3])):\(padded(date[4])):\(padded(date[5]))Z"
-    number = date[..<5].reduce(0) { $0 * 100 + $1 }
   }
 }

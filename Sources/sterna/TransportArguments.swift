@@ -28,7 +28,7 @@ struct TransportArguments: ParsableArguments {
     transport.key = key
     transport.alpn = alpn
     if let pskIdentity {
-      guard let key = try Secret.read(pskFile, orFind: "psk", in: environment(), at: "--psk-file") else {
+      guard let key = try Secret.read(pskFile, orFind: "psk", in: processEnvironment(), at: "--psk-file") else {
         throw SternaError(.badConfiguration, "is missing, and there is no STERNA_MQTT_PSK either", at: "--psk-file", expected: "the shared key")
       }
       transport.psk = .init(identity: pskIdentity, key: key)

@@ -6,7 +6,7 @@ package enum Clock {
   /// Milliseconds since 1970.
   package static var wall: Int { milliseconds(CLOCK_REALTIME) }
   /// Milliseconds since boot.
-  static var uptime: Int { milliseconds(CLOCK_BOOTTIME) }
+  package static var uptime: Int { milliseconds(CLOCK_BOOTTIME) }
 
   /// As systemd compares reloads with each other.
   static var monotonicMicroseconds: Int {
@@ -33,7 +33,7 @@ package enum Clock {
   }()
 
   /// RFC 3339 in UTC with milliseconds.
-  static func text(_ milliseconds: Int) -> String {
+  package static func text(_ milliseconds: Int) -> String {
     var seconds = time_t(milliseconds / 1000)
     var parts = tm()
     gmtime_r(&seconds, &parts)

@@ -384,4 +384,3 @@ final class RunningJob {
     String(decoding: text.utf8.dropFirst(bytes.lowerBound).prefix(bytes.count), as: UTF8.self)
   }
 }
-
