@@ -23,6 +23,8 @@ public struct ModelOptions: Sendable {
   public var expertReads: RecordReads?
   /// Stands between the disk and the model, for tests: a disk that fails.
   package var expertReader: (@Sendable (any RecordReader) -> any RecordReader)?
+  /// How many experts of the next block are guessed, for tests; nil: as many as the disk has had time for.
+  package var expertGuesses: Int?
   /// A kernel by name, such as `scalar`; nil: the best that passes its self-test.
   public var kernel: String?
 

@@ -7,7 +7,7 @@ import Testing
 /// Models whose experts stay on disk: nobody can tell from the results.
 @Suite struct ExpertDiskTests {
   private func model(
-    _ packed: PackedModel, cache: Int?, threads: Int = 1, readers: Int = 4, reads: RecordReads? = nil, batch: Int? = 128, limit: Int? = nil, faults: Faults? = nil
+    _ packed: PackedModel, cache: Int?, threads: Int = 1, readers: Int = 4, reads: RecordReads? = nil, batch: Int? = 128, limit: Int? = nil, guesses: Int? = nil, faults: Faults? = nil
   ) throws -> Model {
     var options = ModelOptions()
     options.threads = threads
@@ -17,6 +17,7 @@ import Testing
     options.expertReaders = readers
     options.expertReads = reads
     options.memoryLimit = limit
+    options.expertGuesses = guesses
     options.contextLength = 128
     if let faults {
       options.expertReader = { reader in
@@ -62,6 +63,28 @@ import Testing
         if cache == all { #expect(counters.reads <= all / record) }
       }
     }
+  }
+
+  /// What the next block's router says of the stream before this block's experts is only a guess: right or wrong, on time or late, it changes what is read when, and nothing else.
+  @Test(arguments: MixtureTests.mixtures, [false, true]) func guessesChangeNoBit(name: String, stumbles: Bool) throws {
+    let packed = try packed(name, experts: .q4_0)
+    let want = try states(model(packed, cache: nil))
+    let record = try #require(packed.weights.record).bytes
+    let mixture = try #require(packed.configuration.experts)
+    let token = mixture.router.chosen * mixture.routed.count { $0 } * record
+    for cache in [token, packed.weights.expertBytes / 2, packed.weights.expertBytes] {
+      for (guesses, threads) in [(0, 1), (1, 1), (1, 4), (mixture.router.experts, 1), (mixture.router.experts, 4)] {
+        let model = try model(packed, cache: cache, threads: threads, batch: nil, guesses: guesses, faults: stumbles ? Faults(transient: true, damagesFirst: true) : nil)
+        #expect(try states(model) == want, "cache of \(cache), \(guesses) guesses, \(threads) threads")
+        let counters = try #require(model.expertCounters)
+        // Only guesses that were right are counted.
+        #expect(guesses == 0 ? counters.guessed == 0 : counters.guessed > 0, "cache of \(cache), \(guesses) guesses, \(threads) threads: \(counters)")
+      }
+    }
+    // No cache, no guesses: they would push out what is needed.
+    let none = try model(packed, cache: token - 1, guesses: mixture.router.experts)
+    #expect(try states(none) == want)
+    #expect(try #require(none.expertCounters).guessed == 0)
   }
 
   /// Late, in pieces, in any order, damaged at first, refused at first: nothing of it is seen. What stays refused is an error, and the next pass is as if nothing had been.

@@ -30,6 +30,8 @@ package final class ExpertPool: ExpertSource {
   /// Whether somebody waits for a slot.
   private var isShort = false
   private var pace = Pace()
+  /// How many records are worth guessing; nil: what the pace says.
+  private let guesses: Int?
 
   /// How long the disk has nothing to do between two blocks, and how long a record takes it.
   private struct Pace {
@@ -47,9 +49,10 @@ package final class ExpertPool: ExpertSource {
   ///   - chosen: experts that a token uses in each of its routed blocks.
   ///   - budget: bytes for records.
   ///   - threads: that read.
+  ///   - guesses: how many records of the next block are worth guessing; nil: it depends on how fast the disk is.
   /// - Throws: `memoryLimit` where the budget does not hold two records.
   package init(
-    _ places: [[RecordPlace]?], chosen: Int, budget: Int, threads: Int, reader: any RecordReader, path: String, kernels: ct_kernels
+    _ places: [[RecordPlace]?], chosen: Int, budget: Int, threads: Int, reader: any RecordReader, guesses: Int? = nil, path: String, kernels: ct_kernels
   ) throws(SternaError) {
     let records = places.compactMap { $0 }.reduce(0) { $0 + $1.count }
     let recordBytes = places.lazy.compactMap { $0?.first?.bytes }.first ?? 4096
@@ -63,6 +66,7 @@ package final class ExpertPool: ExpertSource {
     slots = layout.slots
     isCache = layout.isCache
     reads = reader.reads
+    self.guesses = guesses
     self.memory = memory
     table = SlotTable(slots: slots, keys: records)
     indexOfSlot = .init(repeating: -1, count: slots)
@@ -155,7 +159,9 @@ package final class ExpertPool: ExpertSource {
   /// A wrong guess keeps the disk from what turns out to be needed, for as long as it takes to read a record: where that is longer than the disk is idle, there is
   /// little to win, and nothing is guessed.
   package var worthGuessing: Int {
-    guard isCache, let idle = pace.idle, let record = pace.record else { return 0 }
+    guard isCache else { return 0 }
+    if let guesses { return guesses }
+    guard let idle = pace.idle, let record = pace.record else { return 0 }
     return idle / max(1, record)
   }
 

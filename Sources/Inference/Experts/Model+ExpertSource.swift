@@ -18,7 +18,7 @@ extension Model {
     }
     return try ExpertPool(
       places, chosen: experts.router.chosen, budget: budget, threads: options.expertReaders,
-      reader: options.expertReader?(reader) ?? reader, path: packed.path, kernels: kernels)
+      reader: options.expertReader?(reader) ?? reader, guesses: options.expertGuesses, path: packed.path, kernels: kernels)
   }
 
   /// Where the memory of a model would go, without taking it.
