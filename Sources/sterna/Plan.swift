@@ -9,8 +9,8 @@ struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Say how fast a model with experts on disk will be here, before anyone waits for it.",
     discussion: """
-      Measures the disk at the size of the model's records, and the memory, and computes tokens per second for several sizes of the cache. Without a
-      trace every expert counts as likely as any other, which is the least that a real model gives.
+      Measures a token whose experts are in memory, and the disk at the size of the model's records, and computes tokens per second for several sizes of the cache.
+      Without a trace every expert counts as likely as any other, which is the least that a real model gives.
 
         sterna plan model.gguf --memory-limit 4000 --trace jobs.trace --measure
       """)
@@ -46,8 +46,8 @@ struct Plan: ParsableCommand {
 
   func run() throws {
     let packed = try model.open()
-    let running = model.running
-    let forecast = try ExpertForecast(packed, threads: running.threadCount, readers: running.expertReaders, reads: running.expertReads)
+    // What is measured has its trunk in memory of its own. Another file's is gone with it, before the model runs with all that the limit allows.
+    let forecast = try ExpertForecast(measure ? model.open() : packed, model.running.options(packed))
     let trace = try trace.map(readTrace)
     if let trace, trace.experts != forecast.experts || trace.blocks != packed.configuration.blockCount {
       throw SternaError(
@@ -56,7 +56,7 @@ struct Plan: ParsableCommand {
     }
     var rows = try self.rows(packed, forecast, trace)
     if measure {
-      for i in rows.indices where rows[i].total != nil { rows[i].measured = try measurement(of: rows[i]) }
+      for i in rows.indices where rows[i].total != nil { rows[i].measured = try measurement(of: rows[i], forecast) }
     }
     if output.json { printLine(json(packed, forecast, rows).compact) } else { show(packed, forecast, rows) }
     if let svg { try DurableFile.write(Array(chart(packed, rows).svg.utf8), to: svg) }
@@ -86,14 +86,14 @@ struct Plan: ParsableCommand {
   }
 
   /// Decode with this cache, once it is as full as it gets. Each token is another one: those that a model without training would choose repeat themselves, and their experts would all be there.
-  private func measurement(of row: Row) throws -> Measurement {
+  private func measurement(of row: Row, _ forecast: ExpertForecast) throws -> Measurement {
     let packed = try model.open()
     var options = model.running.options(packed)
     options.expertCacheBytes = row.cache
     options.contextLength = min(options.contextLength ?? 4096, 4096)
     let network = try Model(packed, options: options)
     let vocabulary = packed.configuration.vocabularySize
-    let room = network.contextLength - 1
+    let room = min(network.contextLength - 1, 256)  // what jobs have: in longer ones attention counts too
     var sequence = try network.sequence(capacity: room)
     var tokens = 0
     func step() throws {
@@ -102,8 +102,13 @@ struct Plan: ParsableCommand {
       _ = argmax(try network.logits(hidden, row: 0))
       tokens += 1
     }
+    /// The cache is full; or, where there is none, what is mapped was touched: each expert was probably asked for by then.
+    func isReady() -> Bool {
+      guard let cache = network.expertCache else { return tokens * forecast.perToken >= 4 * forecast.records }
+      return !cache.isCache || (network.expertCounters?.reads ?? .max) >= row.slots
+    }
     let begin = monotonicSeconds()
-    repeat { try step() } while monotonicSeconds() - begin < 90 && (network.expertCache?.isCache ?? false) && (network.expertCounters?.reads ?? .max) < row.slots
+    repeat { try step() } while monotonicSeconds() - begin < 90 && !isReady()
     let (filled, before, start) = (tokens, network.expertCounters, monotonicSeconds())
     while tokens < filled + 4 || monotonicSeconds() - start < 4 { try step() }
     let seconds = monotonicSeconds() - start
@@ -117,7 +122,7 @@ struct Plan: ParsableCommand {
       table([
         ["\(packed.configuration.name), \(model.threadCount) threads", ""],
         ["a token reads", "\(megabytes(forecast.denseBytes)) MB always, \(forecast.perToken) of \(forecast.records) experts of \((Double(forecast.recordBytes) / 1e6).formatted(2)) MB: \(megabytes(forecast.perToken * forecast.recordBytes)) MB"],
-        ["memory", "\((forecast.memoryRate / 1e9).formatted(1)) GB/s"],
+        ["computing", "\((1e3 * forecast.computingSeconds).formatted(1)) ms a token, \((forecast.memoryRate / 1e9).formatted(1)) GB/s from memory"],
         ["disk", forecast.disk.map { "\(($0.rate / 1e9).formatted(2)) GB/s, \($0.reads.rawValue), \(model.running.expertReaders) readers" } ?? "could not be measured"],
         ["prompt of 256 tokens", "\(forecast.diskSeconds(prompt: 256, hitRate: 0).formatted(1)) s of reading with nothing in the cache"],
       ]) + "\n")
@@ -137,7 +142,7 @@ struct Plan: ParsableCommand {
     .object([
       "model": .string(packed.configuration.name), "threads": .number(model.threadCount), "dense_bytes": .number(forecast.denseBytes),
       "record_bytes": .number(forecast.recordBytes), "records": .number(forecast.records), "records_per_token": .number(forecast.perToken),
-      "memory_bytes_per_s": .number(forecast.memoryRate), "disk_bytes_per_s": .number(forecast.disk?.rate ?? 0),
+      "computing_s": .number(forecast.computingSeconds), "memory_bytes_per_s": .number(forecast.memoryRate), "disk_bytes_per_s": .number(forecast.disk?.rate ?? 0),
       "disk_reads": .string(forecast.disk?.reads.rawValue ?? ""),
       "caches": .array(
         rows.map { row in

@@ -1,12 +1,14 @@
 import Basics
 import CTernary
 import ModelFile
+import Tokenizer
 
-/// How fast a model with experts on disk will be, from what this machine's memory and disk give and what the model's header says. Nothing is run.
+/// How fast a model with experts on disk will be, from what it takes to compute a token whose experts are in memory, and to read as many as are not.
 ///
-///     seconds a token = dense bytes / memory rate + bytes of its experts / memory rate + (1 - hit rate) * bytes of its experts / disk rate
+///     seconds a token = computing + blocks with something to read * seconds until the disk begins + bytes to read / disk rate
 ///
-/// with no overlap counted, nor attention over long contexts: both are small beside the rest, and of opposite sign.
+/// with no overlap counted. Computing is measured with the model itself: what memory gives to the best kernel is a third more than what all the small things between
+/// the large ones leave of it.
 public struct ExpertForecast: Sendable {
   /// What a token reads whatever it is: the body, and the head.
   public let denseBytes: Int
@@ -17,19 +19,22 @@ public struct ExpertForecast: Sendable {
   /// Experts of a block, and how many of them a token uses.
   public let experts: Int
   public let chosen: Int
-  /// Bytes of weights a second, one token at a time, from memory.
-  public let memoryRate: Double
+  /// Blocks that have experts.
+  public let routedBlocks: Int
+  /// Of a token whose experts are in memory.
+  public let computingSeconds: Double
   /// Nil where the disk could not be measured.
   public let disk: DiskProbe?
 
-  /// Measures memory and disk, some two seconds.
+  /// Measures the model and the disk, some three seconds and what it takes to read what all tokens need.
   ///
-  /// - Throws: `unsupported` where the model has no experts, or no kernel runs here.
-  public init(_ packed: PackedModel, threads: Int, readers: Int, reads: RecordReads?, seconds: Double = 1) throws(SternaError) {
+  /// - Parameter options: how the model will run. It is measured with no more in memory than a token needs, under whatever limit.
+  /// - Throws: `unsupported` where the model has no experts, or no kernel runs here; `memoryLimit` where this machine has no memory for that.
+  public init(_ packed: PackedModel, _ options: ModelOptions, seconds: Double = 1) throws(SternaError) {
     guard let record = packed.weights.record, let mixture = packed.configuration.experts else {
       throw SternaError(.unsupported, "this model has no experts: all of it is read for every token", at: packed.path, remedy: "sterna bench measures it")
     }
-    guard let kernels = ct_select(nil)?.pointee else { throw SternaError(.unsupported, "no kernel passes its self-test on this machine") }
+    guard let kernels = ct_select(options.kernel)?.pointee else { throw SternaError(.unsupported, "no kernel passes its self-test on this machine") }
     let sizes = ExpertSizes(packed.weights, packed.configuration)
     denseBytes = packed.bodyRange.count + (packed.weights.head ?? packed.weights.embedding).bytes
     recordBytes = record.bytes
@@ -37,22 +42,24 @@ public struct ExpertForecast: Sendable {
     perToken = sizes.perToken
     experts = mixture.router.experts
     chosen = sizes.chosen
-    memoryRate = Self.memoryRate(kernels, record.storage, threads: threads, seconds: seconds / 4)
+    routedBlocks = mixture.routed.count { $0 }
+    computingSeconds = try Self.computingSeconds(packed, options, sizes, seconds: seconds)
     let places = packed.weights.expertPlaces.flatMap { $0 ?? [] }
-    disk =
-      if let reads { DiskProbe(packed.gguf.file, places, reads, threads: readers, seconds: seconds) } else {
-        DiskProbe.fastest(packed.gguf.file, places, threads: readers, seconds: seconds)
-      }
+    disk = DiskProbe.fastest(packed.gguf.file, places, options.expertReads, threads: options.expertReaders, together: chosen, kernels: kernels, seconds: seconds)
   }
 
   /// The part of the experts that a cache has where every expert is as likely as any other: the least that any model gives. 0 below one token's worth.
   public func uniformHitRate(slots: Int) -> Double { slots >= min(perToken, records) ? min(1, Double(slots) / Double(records)) : 0 }
 
+  /// Bytes of weights a second, where all of them are in memory.
+  public var memoryRate: Double { Double(denseBytes + perToken * recordBytes) / computingSeconds }
+
   /// - Parameter hitRate: 0...1
   public func tokensPerSecond(hitRate: Double) -> Double {
-    let experts = Double(perToken * recordBytes)
-    let memory = (Double(denseBytes) + experts) / memoryRate
-    return 1 / (memory + (hitRate >= 1 ? 0 : (1 - hitRate) * experts / max(1, disk?.rate ?? 1)))
+    guard hitRate < 1 else { return 1 / computingSeconds }
+    let all = (0..<chosen).reduce(1.0) { product, _ in product * hitRate }  // nothing of a block's is missing
+    let reading = disk?.seconds(records: Double(perToken) * (1 - hitRate), blocks: Double(routedBlocks) * (1 - all)) ?? .infinity
+    return 1 / (computingSeconds + reading)
   }
 
   /// Experts of one block that a chunk of a prompt needs, where every expert is as likely as any other.
@@ -67,33 +74,30 @@ public struct ExpertForecast: Sendable {
     (1 - hitRate) * distinctExperts(tokens: tokens) * Double(records / max(1, experts)) * Double(recordBytes) / max(1, disk?.rate ?? 1)
   }
 
-  /// The best of several passes over more bytes than the caches hold.
-  private static func memoryRate(_ kernels: ct_kernels, _ storage: WeightStorage, threads count: Int, seconds: Double) -> Double {
-    let columns = 2048
-    let kind = storage.brickKind ?? CT_BRICK_Q8_0
-    let blockBytes = ct_brick_bytes(kind, 16, columns)
-    let blocks = (256 << 20) / blockBytes
-    guard let memory = SlotMemory(slots: 1, slotBytes: (blocks * blockBytes + 4095) / 4096 * 4096) else { return 1 }
-    let weights = memory[0].bindMemory(to: UInt8.self, capacity: blocks * blockBytes)
-    weights.initialize(repeating: 0x11, count: blocks * blockBytes)
-    let threads = WorkerThreads(count: count)
-    let x = BrickRows(tokens: 1, columns: columns)
-    let input = FloatBuffer(count: columns), out = FloatBuffer(count: blocks * 16)
-    x.set(0, input.base, columns, kernels)
-    nonisolated(unsafe) let (codes, output) = (weights, out.base)  // each piece writes its own part
-    let pieces = count * 4
-    var best = 0.0
+  /// The median of several passes of one token, and always the same one, so that its experts are there from the second pass on.
+  private static func computingSeconds(_ packed: PackedModel, _ options: ModelOptions, _ sizes: ExpertSizes, seconds: Double) throws(SternaError) -> Double {
+    var options = options
+    options.memoryLimit = nil
+    options.expertCacheBytes = sizes.perToken * sizes.recordBytes
+    options.contextLength = min(packed.configuration.contextLength, 64)
+    options.batchTokens = 1
+    options.expertReads = options.expertReads ?? .buffered  // it makes no difference here
+    let (needed, available) = (try Model.plan(packed, options: options).total, ProcessMemory.availableBytes)
+    guard needed < available else {
+      throw SternaError(
+        .memoryLimit, "there is no memory for what a token needs, so nothing can be measured here", at: packed.path, expected: "\(needed / 1_000_000) MB", found: "\(available / 1_000_000) MB",
+        remedy: "stop what else needs memory, or take a smaller model")
+    }
+    let model = try Model(packed, options: options)
+    var times: [Int] = []
     let begin = now()
     repeat {
+      let sequence = try model.sequence(capacity: 1)
       let start = now()
-      threads.parallel(pieces, work: .max) { piece, _ in
-        let first = blocks * piece / pieces
-        kernels.brick_matmul(
-          kind, codes + first * blockBytes, blocks * (piece + 1) / pieces - first, columns / 32, x.values(0), x.stride, x.sums(0, columns: columns), x.scales(0, columns: columns), 1, output + first * 16,
-          blocks * 16)
-      }
-      best = max(best, Double(blocks * blockBytes) / (Double(now() - start) * 1e-9))
-    } while Double(now() - begin) * 1e-9 < seconds
-    return best
+      let hidden = try model.forward([Step(sequence: sequence, tokens: [TokenID(1 % packed.configuration.vocabularySize)], want: .last)])
+      _ = try model.logits(hidden, row: 0)
+      times.append(now() - start)
+    } while times.count < 8 || Double(now() - begin) * 1e-9 < seconds && times.count < 1 << 16
+    return Double(times.dropFirst().sorted()[(times.count - 1) / 2]) * 1e-9
   }
 }

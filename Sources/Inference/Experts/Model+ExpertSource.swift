@@ -11,13 +11,16 @@ extension Model {
     // The page cache gives away what was not used for a while, and with experts that stream by, that is soon.
     try file.keepInMemory(packed.bodyRange)
     let places = packed.weights.expertPlaces
-    let reads = options.expertReads ?? DiskProbe.fastest(file, places.flatMap { $0 ?? [] }, threads: options.expertReaders, seconds: 0.1)?.reads ?? .buffered
+    let chosen = experts.router.chosen
+    let reads =
+      options.expertReads
+      ?? DiskProbe.fastest(file, places.flatMap { $0 ?? [] }, threads: options.expertReaders, together: chosen, kernels: kernels, seconds: 0.1)?.reads ?? .buffered
     guard let reader = FileRecords(file, reads) else {
       throw SternaError(
         .unsupported, "this file system has no reads past the page cache", at: packed.path, remedy: "leave the choice to Sterna, or read buffered")
     }
     return try ExpertPool(
-      places, chosen: experts.router.chosen, budget: budget, threads: options.expertReaders,
+      places, chosen: chosen, budget: budget, threads: options.expertReaders,
       reader: options.expertReader?(reader) ?? reader, guesses: options.expertGuesses, path: packed.path, kernels: kernels)
   }
 
