@@ -103,6 +103,12 @@ public enum Packer {
     let tensors = sections.map { PackedFormat.Stored(name: $0.name, type: .i8, shape: [$0.bytes.count]) } + plan.tensors
     let keys = try header(configuration, plan, tensorCount: tensors.count, extra: metadata)
     let earlier = journal?.steps ?? []
+    if let journal, file.position == 0, earlier.count == sections.count + plan.stored.count, checksums(of: file.path) == earlier.flatMap(\.checksums) {
+      // Interrupted between giving the file its name and forgetting how it came about.
+      report(.note("\(file.path): was finished already"))
+      file.abandon()
+      return summary(plan, journal.steps[sections.count...].map(\.words)).report
+    }
     let writer = try GGUFWriter(
       file, metadata: keys, tensors: tensors.map { ($0.name, $0.type, $0.shape) }, alignment: PackedFormat.alignment, finished: earlier.flatMap(\.checksums))
     let done = writer.checksums.isEmpty ? [] : earlier
@@ -137,11 +143,9 @@ public enum Packer {
         return []
       }
     }
-    var result = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
-    var scales: [Float] = []
-    var recordChecksums: [UInt64] = []
+    var words: [[UInt64]] = []
     for (i, planned) in plan.stored.enumerated() {
-      let words = try step(sections.count + i) { () throws(SternaError) in
+      words.append(try step(sections.count + i) { () throws(SternaError) in
         tell("\(planned.name) (\(i + 1) of \(plan.stored.count))")
         switch planned.kind {
         case .vector: try writeVector(source, planned, plan.live, configuration, writer)
@@ -154,19 +158,41 @@ public enum Packer {
           return try writeExperts(source, block: block, count: count, record, writer, progress: tell)
         }
         return []
-      }
+      })
+    }
+    tell("bringing the file to stable storage")
+    if let journal {
+      try writer.sync()
+      try journal.write()
+    }
+    let summary = summary(plan, words)
+    try writer.finish(replacing: [
+      PackedFormat.Key.ternaryScale: .array(.float32(summary.scales)), PackedFormat.Key.expertChecksums: .array(.uint64(summary.recordChecksums)),
+      PackedFormat.Key.checksums: .array(.string(writer.checksums)),
+    ])
+    return summary.report
+  }
+
+  /// What the steps of all planned tensors have left.
+  private static func summary(_ plan: StoragePlan, _ words: [[UInt64]]) -> (report: PackReport, scales: [Float], recordChecksums: [UInt64]) {
+    var report = PackReport(layout: plan.layout, embedding: plan.table, droppedNeurons: plan.live.dropped)
+    var scales: [Float] = []
+    var recordChecksums: [UInt64] = []
+    for (planned, words) in zip(plan.stored, words) {
       switch planned.kind {
-      case .table: if planned.part == .embedding { result.embeddingLoss = TableLoss(words: words) } else { result.headLoss = TableLoss(words: words) }
+      case .table: if planned.part == .embedding { report.embeddingLoss = TableLoss(words: words) } else { report.headLoss = TableLoss(words: words) }
       case .ternary: scales.append(Float(bitPattern: UInt32(truncatingIfNeeded: words.first ?? 0)))
       case .experts: recordChecksums += words
       default: break
       }
     }
-    tell("bringing the file to stable storage")
-    try writer.finish(replacing: [
-      PackedFormat.Key.ternaryScale: .array(.float32(scales)), PackedFormat.Key.expertChecksums: .array(.uint64(recordChecksums)), PackedFormat.Key.checksums: .array(.string(writer.checksums)),
-    ])
-    return result
+    return (report, scales, recordChecksums)
+  }
+
+  /// Those of a packed file's tensors; empty where there is no such file.
+  private static func checksums(of path: String) -> [String] {
+    guard let file = try? GGUFFile(path) else { return [] }
+    return file.metadata[PackedFormat.Key.checksums]?.strings ?? []
   }
 
   /// What can be refused before anything is written.

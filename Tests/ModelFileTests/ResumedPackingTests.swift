@@ -70,6 +70,44 @@ import Testing
     }
   }
 
+  /// At the very end: what is written has its name already, and the journal is still there. Or has not yet, and only the name is missing.
+  @Test(arguments: ["qwen2-moe", "bitnet-silu"]) func whatWasFinishedIsNotPackedAgain(name: String) throws {
+    let scratch = try Scratch()
+    let folder = "\(fixtures)/\(name)"
+    try pack(HubFolder(folder), scratch)
+    let whole = try contents(scratch["m.gguf"])
+    try FileManager.default.removeItem(atPath: scratch["m.gguf"])
+    for hasItsName in [true, false] {
+      try FileManager.default.createDirectory(atPath: scratch["m.gguf"], withIntermediateDirectories: false)
+      let error = failure { try pack(HubFolder(folder), scratch) }
+      #expect(error?.message == "cannot give this file its name" && error?.remedy?.contains("same command again") == true)
+      try FileManager.default.removeItem(atPath: scratch["m.gguf"])
+      #expect(try names(scratch) == ["m.gguf.partial", "m.gguf.state.partial"])
+      if hasItsName { try FileManager.default.moveItem(atPath: scratch["m.gguf.partial"], toPath: scratch["m.gguf"]) }
+      let nothing = try FailingSource(folder)
+      nothing.count.left = 0
+      let notes = try pack(nothing, scratch)
+      #expect(notes.contains { $0.contains(hasItsName ? "was finished already" : "going on behind") }, "\(notes)")
+      #expect(try contents(scratch["m.gguf"]) == whole)
+      #expect(try names(scratch) == ["m.gguf"])
+      if hasItsName {
+        // Without a journal the same command packs it again.
+        #expect(try pack(HubFolder(folder), scratch).isEmpty)
+        try FileManager.default.removeItem(atPath: scratch["m.gguf"])
+      }
+    }
+    // A file of the same name that is another one is not taken for it.
+    try FileManager.default.removeItem(atPath: scratch["m.gguf"])
+    try FileManager.default.createDirectory(atPath: scratch["m.gguf"], withIntermediateDirectories: false)
+    _ = failure { try pack(HubFolder(folder), scratch) }
+    try FileManager.default.removeItem(atPath: scratch["m.gguf"])
+    try FileManager.default.removeItem(atPath: scratch["m.gguf.partial"])
+    try pack(HubFolder(folder), scratch, PackOptions(embedding: .f16, trunk: .q8_0, experts: .q4_0), by: nil)
+    #expect(try contents(scratch["m.gguf"]) != whole)
+    #expect(try pack(HubFolder(folder), scratch).isEmpty)
+    #expect(try contents(scratch["m.gguf"]) == whole)
+  }
+
   /// Each time a packing is interrupted, something is changed, and packing again must give what it gives from nothing.
   private func expectAFreshStart(_ said: String, _ options: PackOptions = PackOptions(trunk: .q8_0, experts: .q4_0), by program: String = "test", change: (_ folder: String, Scratch) throws -> Void) throws {
     let scratch = try Scratch()
