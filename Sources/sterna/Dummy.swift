@@ -51,7 +51,7 @@ struct Dummy: ParsableCommand {
     let source = DummySource(
       shape, blocks: layers, trunk: storage.trunk?.storage ?? .q8_0, experts: storage.experts?.storage ?? .q4_0, seed: seed, beginOfText: tokenizer.beginOfText, endOfText: tokenizer.endOfText)
     let template = PromptTemplate.detect(architecture: source.configuration.architecture, tokenizer: tokenizer).template
-    let options = storage.options(source.configuration)
+    let options = try storage.options(source.configuration)
     let notes = PackingNotes()
     defer { notes.clear() }
     let report = try Packer.pack(

@@ -23,15 +23,22 @@ struct Inspect: ParsableCommand {
     if verify { try packed.verify() }
     let tokenizer = try Tokenizer(packed)
     let c = packed.configuration
-    let rows: [(key: String, value: JSON)] = [
+    var rows: [(key: String, value: JSON)] = [
       ("name", .string(c.name)), ("architecture", .string(c.architecture)), ("fingerprint", .string(packed.fingerprint)),
       ("file_bytes", .number(packed.fileBytes)), ("ternary_weights", .number(packed.weights.ternaryCount)), ("blocks", .number(c.blockCount)),
       ("hidden_size", .number(c.hiddenSize)), ("feed_forward_size", .number(c.feedForwardSize)), ("query_heads", .number(c.queryHeads)),
       ("kv_heads", .number(c.kvHeads)), ("head_size", .number(c.headSize)), ("context_length", .number(c.contextLength)),
       ("vocabulary_size", .number(c.vocabularySize)), ("tokenizer_tokens", .number(tokenizer.count)), ("activation", .string(c.activation.rawValue)),
       ("sub_norms", .bool(c.hasSubNorms)), ("tied_head", .bool(c.tiedHead)), ("embedding", .string(packed.weights.embedding.storage.rawValue)),
-      ("layout", .string(packed.weights.ternaryLayout?.rawValue ?? "")), ("tensors", .number(packed.gguf.tensors.count)),
+      ("tensors", .number(packed.gguf.tensors.count)),
     ]
+    if let layout = packed.weights.ternaryLayout { rows.append(("layout", .string(layout.rawValue))) }
+    if let mixture = c.experts, let record = packed.weights.record {
+      rows += [
+        ("experts", .number(mixture.router.experts)), ("experts_chosen", .number(mixture.router.chosen)), ("blocks_with_experts", .number(mixture.routed.count { $0 })),
+        ("expert_storage", .string(record.storage.rawValue)), ("expert_bytes", .number(record.bytes)),
+      ]
+    }
     if output.json {
       var object = JSON.Object()
       for row in rows { object[row.key] = row.value }
@@ -40,9 +47,9 @@ struct Inspect: ParsableCommand {
     } else {
       for row in rows {
         let value = if case .string(let text) = row.value { text } else { row.value.compact }
-        printLine(row.key + String(repeating: " ", count: max(1, 20 - row.key.count)) + value)
+        printLine(row.key + String(repeating: " ", count: max(1, 21 - row.key.count)) + value)
       }
-      if verify { printLine("verified            every checksum and every code is right") }
+      if verify { printLine("verified             every checksum and every code is right") }
     }
   }
 }

@@ -52,14 +52,17 @@ struct StorageArguments: ParsableArguments {
   @Option(help: "How experts are stored: q4_0, q8_0, mxfp4, iq4_nl, f32, or asis: as the source does, else q4_0. (default: asis)")
   var experts: WeightChoice?
 
-  /// For a model of a configuration. What was chosen about things that it does not have is said and has no effect, so that one command packs models of all kinds.
-  func options(_ configuration: ModelConfiguration) -> PackOptions {
-    if configuration.isTernary {
-      if let experts { note("--experts \(experts.rawValue) has no effect: a model of architecture \(configuration.architecture) has no experts") }
-      if let trunk { note("--trunk \(trunk.rawValue) has no effect: the matrices of this model are ternary, and --layout says how they are stored") }
-    } else if layout != .auto {
-      note("--layout \(layout.rawValue) has no effect: this model has no ternary matrices; --trunk and --experts say how the others are stored")
+  /// For a model of a configuration.
+  /// - Throws: `unsupported` where something was chosen that this model does not have: the file would not be what was asked for.
+  func options(_ configuration: ModelConfiguration) throws(SternaError) -> PackOptions {
+    func refusal(_ option: String, _ reason: String) -> SternaError {
+      SternaError(
+        .unsupported, "a model of architecture \(configuration.architecture) \(reason)", at: option,
+        remedy: "leave it away; " + (configuration.isTernary ? "--layout says how ternary matrices are stored" : "--trunk and --experts say how its matrices are stored"))
     }
+    if configuration.isTernary, let experts { throw refusal("--experts \(experts.rawValue)", "has no experts") }
+    if configuration.isTernary, let trunk { throw refusal("--trunk \(trunk.rawValue)", "has only ternary matrices") }
+    if !configuration.isTernary, layout != .auto { throw refusal("--layout \(layout.rawValue)", "has no ternary matrices") }
     return PackOptions(
       embedding: embedding, layout: layout.layout, layoutOfBox: fasterLayout, trunk: (trunk ?? .q8_0).storage, experts: (experts ?? .asis).storage)
   }

@@ -48,7 +48,11 @@ func progressNotes() -> (String) -> Void {
 func printPacked(_ path: String, _ report: PackReport) throws {
   let packed = try PackedModel.open(path)
   printLine("\(path): \((Double(packed.fileBytes) / 1e6).formatted(1)) MB, fingerprint \(packed.fingerprint.prefix(16))")
-  printLine("layout \(report.layout.rawValue)" + (report.droppedNeurons > 0 ? ", without \(report.droppedNeurons) neurons that are always zero" : ""))
+  if let record = packed.weights.record {
+    printLine("experts in \(record.storage.rawValue), \((Double(record.bytes) / 1e6).formatted(2)) MB each")
+  } else {
+    printLine("layout \(report.layout.rawValue)" + (report.droppedNeurons > 0 ? ", without \(report.droppedNeurons) neurons that are always zero" : ""))
+  }
   for (table, loss) in [("embedding", report.embeddingLoss), ("head", report.headLoss)] {
     guard let loss else { continue }
     printLine(
@@ -63,7 +67,7 @@ func packModel(
 ) throws -> PackReport {
   if isFolder(source) {
     let folder = try HubFolder(source, activation: arguments.activation)
-    let options = arguments.storage.options(folder.configuration)
+    let options = try arguments.storage.options(folder.configuration)
     let (sections, metadata) = try companions(folder.configuration, Tokenizer.pack(hubFolder: source), arguments)
     return try Packer.pack(folder, to: path, options: options, sections: sections, metadata: metadata, resumedBy: program, report: report)
   }
@@ -73,7 +77,7 @@ func packModel(
       .unsupported, "this file is packed already", at: source, remedy: "use it as it is; to pack with other options, start from what it was packed from")
   }
   let model = try GGUFSource(gguf, options: .init(i2sLayout: arguments.i2sLayout, activation: arguments.activation))
-  let options = arguments.storage.options(model.configuration)
+  let options = try arguments.storage.options(model.configuration)
   for line in model.notes { note("\(source): \(line)") }
   let (sections, metadata) = try companions(model.configuration, Tokenizer.pack(gguf: gguf), arguments)
   return try Packer.pack(model, to: path, options: options, sections: sections, metadata: metadata, resumedBy: program, report: report)
