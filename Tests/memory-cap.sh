@@ -2,8 +2,8 @@
 # memory-cap.sh STERNA MEGABYTES [MODEL]   the agent under a hard memory limit, page cache charged, answering jobs over MQTT
 #
 # Makes a model with the shapes of BitNet b1.58 2B4T (or takes MODEL), drops it from the page cache, starts the agent in a control group of
-# MEGABYTES (of 1,000,000 bytes), and sends 20 classifications into 8 labels and 20 extractions of 5 fields, each over a text of 300 tokens. Prints
-# one line of JSON: what the kernel charged at most, pages read again, what `health` says of both, and how long jobs took. Ends with 3 where there is no
+# MEGABYTES (of 1,000,000 bytes), and sends 20 classifications into 8 labels and 20 extractions of 5 fields, each over a text of 300 tokens, and then one
+# more of the latter alone. Prints one line of JSON: what the kernel charged at most, pages read again, what `health` says of both and of experts, and how long jobs took. Ends with 3 where there is no
 # memory controller to be had. VOCAB names a GGUF whose vocabulary the model gets.
 set -euo pipefail
 sterna=$(realpath "$1")
@@ -105,6 +105,8 @@ submit classify --labels leak,fire,vibration,overheating,"power failure",blockag
 middle=$(date +%s%N)
 submit extract --fields machine,place,value,cause,action >"$work/extracted" || true
 end=$(date +%s%N)
+sed -i 1q "$work/texts"
+submit extract --fields machine,place,value,cause,action >"$work/alone" || true
 
 ok() { grep -c '"status":"ok"' "$1" || true; }
 # `health` comes every minute; the last one is from after the jobs.
@@ -114,6 +116,9 @@ stat() { awk -v k="$1" '$1 == k {print $2}' "$group/memory.stat"; }
 printf '{"limit_bytes":%d,"peak_bytes":%d,"pages_read_again":%d,"file_bytes":%d,"health_peak_bytes":%d,"health_pages_read_again":%d,"expert_bytes_read":%d,' \
   $((megabytes * 1000000)) "$(cat "$group/$peak_file")" "$(stat workingset_refault_file || true)" "$(command stat -c %s "$model")" \
   "$(field memory_peak_bytes)" "$(field pages_read_again)" "$(field bytes_read)"
+# Of the one alone, whose tokens pass one by one.
+cost() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" "$work/alone"; }
+printf '"alone_expert_hits_in_10000":%d,"alone_expert_bytes_read":%d,"alone_passes":%d,' "$(awk '{printf "%d", $1 * 10000}' <<<"$(cost hit_rate)")" "$(cost bytes_read)" "$(cost passes)"
 printf '"classified":%d,"extracted":%d,"text_tokens":%d,"ready_ms":%d,"classify_ms":%d,"extract_ms":%d,"peak_rss_bytes":%d}\n' \
   "$(ok "$work/classified")" "$(ok "$work/extracted")" "$(sed -n 's/.*"usage":{"in":\([0-9]*\).*/\1/p' "$work/classified" | head -1)" "$ready" \
   $(((middle - begin) / 1000000)) $(((end - middle) / 1000000)) "$(field peak_rss_bytes)"
