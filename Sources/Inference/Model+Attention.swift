@@ -15,7 +15,7 @@ extension Sequence {
 }
 
 extension Model {
-  /// Biases and norms over heads where the model has them, then queries and keys to their positions, then keys and values into the cache in its own format.
+  /// Biases and norms where the model has them, then queries and keys to their positions, then keys and values into the cache in its own format.
   func rotateAndStore(_ tokens: Int, _ weights: GroupedAttentionWeights, _ index: Int) {
     let c = configuration
     threads.parallel(tokens, work: tokens * c.querySize * 4) { row, worker in
@@ -27,15 +27,20 @@ extension Model {
         kernels.axpy_f32(1, biases.key.pointer, work.key[row], c.kvSize)
         kernels.axpy_f32(1, biases.value.pointer, work.value[row], c.kvSize)
       }
+      if c.queryKeyNorms == .projections, let query = weights.queryNorm, let key = weights.keyNorm {
+        kernels.rms_norm(work.query[row], query.pointer, work.query[row], c.querySize, c.querySize, c.normEpsilon)
+        kernels.rms_norm(work.key[row], key.pointer, work.key[row], c.kvSize, c.kvSize, c.normEpsilon)
+      }
+      let headNorms = c.queryKeyNorms == .heads ? (weights.queryNorm, weights.keyNorm) : (nil, nil)
       for head in 0..<c.queryHeads {
         let query = work.query[row] + head * c.headSize
-        if let norm = weights.queryNorm { kernels.rms_norm(query, norm.pointer, query, c.headSize, c.headSize, c.normEpsilon) }
+        if let norm = headNorms.0 { kernels.rms_norm(query, norm.pointer, query, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(query, cosines, sines, rope.half)
       }
       let slot = entry.position - entry.sequence.start
       for head in 0..<c.kvHeads {
         let key = work.key[row] + head * c.headSize
-        if let norm = weights.keyNorm { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
+        if let norm = headNorms.1 { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(key, cosines, sines, rope.half)
         store(key, entry.sequence, block: index, part: 0, head: head, slot, worker)
         store(work.value[row] + head * c.headSize, entry.sequence, block: index, part: 1, head: head, slot, worker)

@@ -40,7 +40,11 @@ extension ModelConfiguration {
     keys.append(("sterna.activation", .string(activation.rawValue)))
     keys.append(("sterna.sub_norms", .bool(hasSubNorms)))
     keys.append(("sterna.tied_head", .bool(tiedHead)))
-    if hasHeadNorms { keys.append(("sterna.head_norms", .bool(true))) }
+    switch queryKeyNorms {
+    case .none: break
+    case .heads: keys.append(("sterna.head_norms", .bool(true)))
+    case .projections: keys.append(("sterna.projection_norms", .bool(true)))
+    }
     if hasProjectionBias { keys.append(("sterna.projection_bias", .bool(true))) }
     if scoreFactor != 1 { keys.append(("sterna.attention.score_factor", .float32(scoreFactor))) }
     if let latent {
@@ -101,6 +105,7 @@ extension ModelConfiguration {
       throw SternaError(
         .unsupported, "differs from the key length", at: "key \(a).attention.value_length", expected: "\(headSize)", found: "\(valueSize)")
     }
+    func flag(_ key: String) throws(SternaError) -> Bool { metadata.has(key) ? try metadata.bool(key) : false }
     self.init(
       architecture: a, name: try metadata.string("general.name").withoutControls,
       vocabularySize: try metadata.int("\(a).vocab_size"), hiddenSize: try metadata.int("\(a).embedding_length"),
@@ -111,12 +116,12 @@ extension ModelConfiguration {
       linearNormEpsilon: metadata.has("sterna.linear_norm_epsilon") ? try metadata.float("sterna.linear_norm_epsilon") : nil,
       activation: activation, ropeTheta: try metadata.float("\(a).rope.freq_base"), ropeScaling: scaling,
       hasSubNorms: try metadata.bool("sterna.sub_norms"),
-      hasHeadNorms: metadata.has("sterna.head_norms") ? try metadata.bool("sterna.head_norms") : false,
-      hasProjectionBias: metadata.has("sterna.projection_bias") ? try metadata.bool("sterna.projection_bias") : false,
+      queryKeyNorms: try flag("sterna.head_norms") ? .heads : try flag("sterna.projection_norms") ? .projections : .none,
+      hasProjectionBias: try flag("sterna.projection_bias"),
       ropeSize: ropeSize,
       scoreFactor: metadata.has("sterna.attention.score_factor") ? try metadata.float("sterna.attention.score_factor") : 1,
       latent: latent, experts: metadata.has("\(a).expert_count") ? try Experts(metadata, a) : nil,
-      groupsActivations: metadata.has("sterna.groups_activations") ? try metadata.bool("sterna.groups_activations") : false,
+      groupsActivations: try flag("sterna.groups_activations"),
       tiedHead: try metadata.bool("sterna.tied_head"),
       beginOfText: metadata.has("tokenizer.ggml.bos_token_id") ? try metadata.token("tokenizer.ggml.bos_token_id") : nil,
       endOfText: try metadata.tokens("sterna.end_of_text"))

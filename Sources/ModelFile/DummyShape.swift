@@ -16,7 +16,7 @@ public enum DummyShape: String, CaseIterable, Sendable {
   case qwen3MoE = "qwen3-30b-a3b"
   /// Alibaba's Qwen1.5-MoE-A2.7B: 24 blocks of 60 experts, 4 a token, and a shared one.
   case qwen15MoE = "qwen1.5-moe-a2.7b"
-  /// Allen AI's OLMoE 1B-7B: 16 blocks of 64 experts, 8 a token. Its norms over whole queries and keys are norms over their heads here, which cost the same.
+  /// Allen AI's OLMoE 1B-7B: 16 blocks of 64 experts, 8 a token.
   case olmoe
   /// DeepSeek-V2-Lite: latent attention, a dense block and 26 of 64 experts, 6 a token, and two shared ones.
   case deepseekV2Lite = "deepseek-v2-lite"
@@ -47,12 +47,12 @@ public enum DummyShape: String, CaseIterable, Sendable {
       ModelConfiguration(
         architecture: "qwen3", name: "dummy bonsai-1.7b", vocabularySize: 151_936, hiddenSize: 2048, blockCount: 28, queryHeads: 16, kvHeads: 8,
         headSize: 128, feedForwardSize: 6144, contextLength: 32_768, normEpsilon: 1e-6, activation: .silu, ropeTheta: 1_000_000, hasSubNorms: false,
-        hasHeadNorms: true, groupsActivations: true, tiedHead: true)
+        queryKeyNorms: .heads, groupsActivations: true, tiedHead: true)
     case .qwen3MoE:
       ModelConfiguration(
         architecture: "qwen3moe", name: "dummy qwen3-30b-a3b", vocabularySize: 151_936, hiddenSize: 2048, blockCount: 48, queryHeads: 32, kvHeads: 4,
         headSize: 128, feedForwardSize: 6144, contextLength: 40_960, normEpsilon: 1e-6, activation: .silu, ropeTheta: 1_000_000, hasSubNorms: false,
-        hasHeadNorms: true,
+        queryKeyNorms: .heads,
         experts: .init(router: .init(experts: 128, chosen: 8, score: .softmax, normalises: true), size: 768, routed: .init(repeating: true, count: 48)),
         tiedHead: false)
     case .qwen15MoE:
@@ -66,9 +66,9 @@ public enum DummyShape: String, CaseIterable, Sendable {
         tiedHead: false)
     case .olmoe:
       ModelConfiguration(
-        architecture: "qwen3moe", name: "dummy olmoe", vocabularySize: 50_304, hiddenSize: 2048, blockCount: 16, queryHeads: 16, kvHeads: 16,
+        architecture: "olmoe", name: "dummy olmoe", vocabularySize: 50_304, hiddenSize: 2048, blockCount: 16, queryHeads: 16, kvHeads: 16,
         headSize: 128, feedForwardSize: 1024, contextLength: 4096, normEpsilon: 1e-5, activation: .silu, ropeTheta: 10_000, hasSubNorms: false,
-        hasHeadNorms: true,
+        queryKeyNorms: .projections,
         experts: .init(router: .init(experts: 64, chosen: 8, score: .softmax, normalises: false), size: 1024, routed: .init(repeating: true, count: 16)),
         tiedHead: false)
     case .deepseekV2Lite:

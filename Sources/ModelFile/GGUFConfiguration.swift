@@ -24,6 +24,7 @@ struct GGUFConfiguration {
     ("qwen3moe", Family(architecture: "qwen3moe", interleaves: false, activation: .silu)),
     ("glm4moe", Family(architecture: "glm4moe", interleaves: false, activation: .silu)),
     ("deepseek2", Family(architecture: "deepseek2", interleaves: true, activation: .silu)),
+    ("olmoe", Family(architecture: "olmoe", interleaves: false, activation: .silu)),
   ]
 
   /// Shapes of published models called `bitnet`: [hidden, feed-forward, blocks, query heads].
@@ -41,12 +42,12 @@ struct GGUFConfiguration {
 
   /// - Parameters:
   ///   - tiedHead: nobody but the tensors says it.
-  ///   - hasHeadNorms, hasProjectionBias: whether there are such tensors, for families of which some models have them.
+  ///   - hasQueryKeyNorms, hasProjectionBias: whether there are such tensors, for families of which some models have them.
   ///   - frequencyFactors: of `rope_freqs.weight`, where the file has it.
   ///   - activation: for files that do not say.
   /// - Throws: errors whose place is the key.
   init(
-    _ metadata: MetadataReader, name: String, tiedHead: Bool, hasHeadNorms: Bool, hasProjectionBias: Bool, frequencyFactors: [Float]?, activation given: ModelConfiguration.Activation?
+    _ metadata: MetadataReader, name: String, tiedHead: Bool, hasQueryKeyNorms: Bool, hasProjectionBias: Bool, frequencyFactors: [Float]?, activation given: ModelConfiguration.Activation?
   ) throws(SternaError) {
     let a = try metadata.string("general.architecture")
     guard let family = Self.families.first(where: { $0.name == a })?.family else {
@@ -55,9 +56,9 @@ struct GGUFConfiguration {
         found: a)
     }
     interleaves = family.interleaves
-    for key in ["\(a).attention.sliding_window"] where metadata.has(key) {
-      let count = try metadata.int(key)
-      guard count == 0 else { throw SternaError(.unsupported, "models with this are not supported", at: "key \(key)", expected: "0, or no such key", found: "\(count)") }
+    for key in ["\(a).attention.sliding_window", "\(a).attention.clamp_kqv"] where metadata.has(key) {
+      let value = key.hasSuffix("kqv") ? Double(try metadata.float(key)) : Double(try metadata.int(key))
+      guard value == 0 else { throw SternaError(.unsupported, "models with this are not supported", at: "key \(key)", expected: "0, or no such key", found: "\(value)") }
     }
     func int(_ key: String, _ range: ClosedRange<Int>, otherwise: Int? = nil) throws(SternaError) -> Int {
       try metadata.int("\(a).\(key)", in: range, otherwise: otherwise)
@@ -92,13 +93,21 @@ struct GGUFConfiguration {
       normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
       activation: .silu,  // settled below
       ropeTheta: theta, ropeScaling: rope.scaling,
-      hasSubNorms: family.architecture == "bitnet",
-      hasHeadNorms: architecture == "glm4moe" ? hasHeadNorms : architecture == "qwen3" || architecture == "qwen3moe",
+      hasSubNorms: family.architecture == "bitnet", queryKeyNorms: Self.queryKeyNorms(architecture, hasNorms: hasQueryKeyNorms),
       hasProjectionBias: hasProjectionBias && (architecture == "glm4moe" || architecture == "qwen2moe"), ropeSize: ropeSize,
       scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts, tiedHead: tiedHead,
       beginOfText: try Self.beginOfText(metadata), endOfText: try Self.endOfText(metadata))
     try settleActivation(family, a, given)
     try model.validate()
+  }
+
+  private static func queryKeyNorms(_ architecture: String, hasNorms: Bool) -> ModelConfiguration.QueryKeyNorms {
+    switch architecture {
+    case "qwen3", "qwen3moe": .heads
+    case "glm4moe": hasNorms ? .heads : .none
+    case "olmoe": .projections
+    default: .none
+    }
   }
 
   /// Queries and keys of one size, all of it rotated.

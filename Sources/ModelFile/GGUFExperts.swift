@@ -19,7 +19,7 @@ extension ModelConfiguration.Experts {
     let isSigmoid = try int("expert_gating_func", 1...2, otherwise: a == "glm4moe" ? 2 : 1) == 2
     let groups = try int("expert_group_count", 1...Limits.experts.upperBound, otherwise: 1)
     let dense = try int("leading_dense_block_count", 0...Limits.blocks.upperBound, otherwise: 0)
-    let normalises = metadata.has("\(a).expert_weights_norm") ? try metadata.bool("\(a).expert_weights_norm") : a != "qwen2moe" && a != "deepseek2"
+    let normalises = metadata.has("\(a).expert_weights_norm") ? try metadata.bool("\(a).expert_weights_norm") : !["qwen2moe", "deepseek2", "olmoe"].contains(a)
     let scale = metadata.has("\(a).expert_weights_scale") ? try metadata.float("\(a).expert_weights_scale") : 1
     let shared =
       isDeepSeek

@@ -32,7 +32,7 @@ public struct GGUFSource: Sendable {
     do {
       let read = try GGUFConfiguration(
         MetadataReader(values: gguf.metadata), name: path.split(separator: "/").last.map(String.init) ?? path, tiedHead: Self.isTied(gguf),
-        hasHeadNorms: gguf.tensor("blk.0.attn_q_norm.weight") != nil, hasProjectionBias: gguf.tensor("blk.0.attn_q.bias") != nil,
+        hasQueryKeyNorms: gguf.tensor("blk.0.attn_q_norm.weight") != nil, hasProjectionBias: gguf.tensor("blk.0.attn_q.bias") != nil,
         frequencyFactors: Self.frequencyFactors(gguf), activation: options.activation)
       interleaves = read.interleaves
       configuration = read.model

@@ -71,7 +71,7 @@ struct HubConfiguration {
       activation: try Self.activation(config["hidden_act"], otherwise: activation),
       ropeTheta: rope.theta, ropeScaling: rope.scaling,
       hasSubNorms: architecture == "bitnet",
-      hasHeadNorms: try family.hasHeadNorms(config), hasProjectionBias: hasProjectionBias,
+      queryKeyNorms: try family.queryKeyNorms(config), hasProjectionBias: hasProjectionBias,
       ropeSize: ropeSize, scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts,
       tiedHead: try config["tie_word_embeddings"].optional?.bool() ?? false,
       beginOfText: try Self.tokens(config["bos_token_id"]).first,

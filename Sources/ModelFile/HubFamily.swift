@@ -7,7 +7,7 @@ struct HubFamily {
   private static let all: [(modelType: String, architecture: String)] = [
     ("bitnet", "bitnet"), ("llama", "llama"), ("qwen3", "qwen3"), ("mixtral", "mixtral"), ("qwen2_moe", "qwen2moe"), ("qwen3_moe", "qwen3moe"),
     ("glm4_moe", "glm4moe"), ("deepseek_v2", "deepseek2"), ("deepseek_v3", "deepseek2"), ("kimi_k2", "deepseek2"),
-    ("deepseek_v32", "deepseek2"), ("glm_moe_dsa", "deepseek2"),
+    ("deepseek_v32", "deepseek2"), ("glm_moe_dsa", "deepseek2"), ("olmoe", "olmoe"),
   ]
 
   init(_ modelType: JSONReader) throws(SternaError) {
@@ -25,11 +25,14 @@ struct HubFamily {
     return try config["index_topk"].optional?.int(in: ModelConfiguration.Limits.context)
   }
 
-  private var hasHeadNorms: Bool { architecture == "qwen3" || architecture == "qwen3moe" }
-
   /// Norms over heads are a choice in some families.
-  func hasHeadNorms(_ config: JSONReader) throws(SternaError) -> Bool {
-    architecture == "glm4moe" ? try config["use_qk_norm"].optional?.bool() ?? false : hasHeadNorms
+  func queryKeyNorms(_ config: JSONReader) throws(SternaError) -> ModelConfiguration.QueryKeyNorms {
+    switch architecture {
+    case "qwen3", "qwen3moe": .heads
+    case "glm4moe": try config["use_qk_norm"].optional?.bool() ?? false ? .heads : .none
+    case "olmoe": .projections
+    default: .none
+    }
   }
 
   /// A bias behind query, key and value; refused where it would be behind the output too.
@@ -59,6 +62,7 @@ struct HubFamily {
     case "mixtral": try mixtral(config, blockCount)
     case "qwen2moe", "qwen3moe": try qwen(config, blockCount)
     case "glm4moe", "deepseek2": try deepSeek(config, blockCount)
+    case "olmoe": try olmoe(config, blockCount)
     default: nil
     }
   }
@@ -70,6 +74,17 @@ struct HubFamily {
       router: .init(
         experts: try config["num_local_experts"].int(in: Limits.experts), chosen: try config["num_experts_per_tok"].int(in: 1...Limits.chosen), score: .softmax,
         normalises: true),
+      size: try config["intermediate_size"].int(in: Limits.feedForward), routed: [Bool](repeating: true, count: blockCount))
+  }
+
+  private func olmoe(_ config: JSONReader, _ blockCount: Int) throws(SternaError) -> ModelConfiguration.Experts {
+    if let clip = config["clip_qkv"].optional {
+      throw SternaError(.unsupported, "clipping queries, keys and values is not supported", at: clip.path, expected: "null", found: "\(try clip.double())")
+    }
+    return ModelConfiguration.Experts(
+      router: .init(
+        experts: try config["num_experts"].int(in: Limits.experts), chosen: try config["num_experts_per_tok"].int(in: 1...Limits.chosen), score: .softmax,
+        normalises: try config["norm_topk_prob"].optional?.bool() ?? false),
       size: try config["intermediate_size"].int(in: Limits.feedForward), routed: [Bool](repeating: true, count: blockCount))
   }
 

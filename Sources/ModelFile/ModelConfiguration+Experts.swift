@@ -167,7 +167,7 @@ extension ModelConfiguration {
       throw SternaError(
         .badField, "is not the sum of what is rotated and what is not", at: "head size", expected: "\(latent.plainSize) + \(ropeSize)", found: "\(headSize)")
     }
-    guard kvHeads == 1, !hasHeadNorms, !hasProjectionBias, !hasSubNorms else {
+    guard kvHeads == 1, queryKeyNorms == .none, !hasProjectionBias, !hasSubNorms else {
       throw SternaError(.badField, "latent attention has one key for all heads, and neither norms over heads nor biases", at: "attention", found: "\(kvHeads) key heads")
     }
     try within(attentionSize, 1...Limits.feedForward.upperBound, "width of what all heads gather")

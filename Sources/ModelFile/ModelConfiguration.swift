@@ -23,6 +23,15 @@ public struct ModelConfiguration: Sendable, Equatable {
     case yarn(factor: Float, originalContext: Int, betaFast: Float, betaSlow: Float, attentionFactor: Float, truncate: Bool)
   }
 
+  /// RMS norms over queries and keys before they are rotated.
+  public enum QueryKeyNorms: String, Sendable, CaseIterable {
+    case none
+    /// Over each head, all with the same weights [headSize].
+    case heads
+    /// Over all heads of a token together, with weights for each value.
+    case projections
+  }
+
   /// One of `architectures`; with what is below it decides which tensors there must be.
   public var architecture: String
   /// For people: the folder's name or what the file says.
@@ -46,8 +55,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var ropeScaling: RopeScaling
   /// Norms in front of the output projection of attention and the down projection of the feed-forward part.
   public var hasSubNorms: Bool
-  /// RMS norms over each query and key head before it is rotated.
-  public var hasHeadNorms: Bool
+  public var queryKeyNorms: QueryKeyNorms
   /// A bias behind the query, key and value projections.
   public var hasProjectionBias: Bool
   /// Values of each head that are rotated: its first, or its last with latent attention.
@@ -68,7 +76,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   public init(
     architecture: String, name: String, vocabularySize: Int, hiddenSize: Int, blockCount: Int, queryHeads: Int, kvHeads: Int, headSize: Int,
     feedForwardSize: Int, contextLength: Int, normEpsilon: Float, linearNormEpsilon: Float? = nil, activation: Activation, ropeTheta: Float,
-    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, hasHeadNorms: Bool = false, hasProjectionBias: Bool = false, ropeSize: Int? = nil, scoreFactor: Float = 1,
+    ropeScaling: RopeScaling = .none, hasSubNorms: Bool, queryKeyNorms: QueryKeyNorms = .none, hasProjectionBias: Bool = false, ropeSize: Int? = nil, scoreFactor: Float = 1,
     latent: LatentAttention? = nil, experts: Experts? = nil, groupsActivations: Bool = false, tiedHead: Bool, beginOfText: Int32? = nil, endOfText: [Int32] = []
   ) {
     self.architecture = architecture
@@ -87,7 +95,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     self.ropeTheta = ropeTheta
     self.ropeScaling = ropeScaling
     self.hasSubNorms = hasSubNorms
-    self.hasHeadNorms = hasHeadNorms
+    self.queryKeyNorms = queryKeyNorms
     self.hasProjectionBias = hasProjectionBias
     self.ropeSize = ropeSize ?? headSize
     self.scoreFactor = scoreFactor
@@ -109,7 +117,7 @@ public struct ModelConfiguration: Sendable, Equatable {
 
 extension ModelConfiguration {
   /// What `architecture` may be.
-  static let architectures = ["bitnet", "llama", "qwen3", "mixtral", "qwen2moe", "qwen3moe", "glm4moe", "deepseek2"]
+  static let architectures = ["bitnet", "llama", "qwen3", "mixtral", "qwen2moe", "qwen3moe", "glm4moe", "deepseek2", "olmoe"]
 
   /// What a file may claim. Far above every known model, far below what would make a product of sizes overflow.
   public enum Limits {

@@ -246,9 +246,9 @@ public struct GroupedAttentionWeights: Sendable {
   public let value: Matrix
   /// [querySize], [kvSize], [kvSize]
   public let biases: (query: FloatVector, key: FloatVector, value: FloatVector)?
-  /// [headSize], over each query head before it is rotated
+  /// [headSize], over each query head before it is rotated; or [querySize], over all of them together
   public let queryNorm: FloatVector?
-  /// [headSize], over each key head before it is rotated
+  /// [headSize], over each key head before it is rotated; or [kvSize]
   public let keyNorm: FloatVector?
 }
 

@@ -190,8 +190,8 @@ struct PackedWeights {
       query: try matrix(i, .query), key: try matrix(i, .key), value: try matrix(i, .value),
       biases: configuration.hasProjectionBias
         ? (try vector(.block(i, .bias(.query))), try vector(.block(i, .bias(.key))), try vector(.block(i, .bias(.value)))) : nil,
-      queryNorm: configuration.hasHeadNorms ? try vector(.block(i, .queryNorm)) : nil,
-      keyNorm: configuration.hasHeadNorms ? try vector(.block(i, .keyNorm)) : nil)
+      queryNorm: configuration.queryKeyNorms != .none ? try vector(.block(i, .queryNorm)) : nil,
+      keyNorm: configuration.queryKeyNorms != .none ? try vector(.block(i, .keyNorm)) : nil)
   }
 
   private func latent(_ i: Int) throws(SternaError) -> LatentAttentionWeights {

@@ -148,9 +148,9 @@ private struct BlockPlan {
     } else {
       for linear in [Linear.query, .key, .value] { add(linear, bias: c.hasProjectionBias) }
     }
-    if c.hasHeadNorms {
-      add(.queryNorm, .vector(c.headSize))
-      add(.keyNorm, .vector(c.headSize))
+    if c.queryKeyNorms != .none {
+      add(.queryNorm, .vector(c.queryKeyNorms == .heads ? c.headSize : c.querySize))
+      add(.keyNorm, .vector(c.queryKeyNorms == .heads ? c.headSize : c.kvSize))
     }
     if c.hasSubNorms { add(.attentionSubNorm, .vector(c.querySize)) }
     add(.output)

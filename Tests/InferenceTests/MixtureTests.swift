@@ -6,7 +6,7 @@ import Testing
 
 /// Mixtures of experts against the public implementation, and against themselves.
 @Suite struct MixtureTests {
-  static let mixtures = ["mixtral", "qwen2-moe", "qwen3-moe", "glm4-moe", "deepseek-v3"]
+  static let mixtures = ["mixtral", "qwen2-moe", "qwen3-moe", "glm4-moe", "deepseek-v3", "deepseek-v2", "deepseek-v2-lite", "olmoe"]
 
   private func errors(_ name: String) throws -> [Float] {
     let model = try model(packed(name, trunk: .f32, experts: .f32))

@@ -39,11 +39,15 @@ struct MixtureGGUF {
       let type = shape.count > 1 && !name.contains("gate_inp") && !name.hasPrefix("token") && name != "output.weight" ? self.type : .f32
       file.tensors.append((name, shape.map(UInt64.init), type.rawValue, encode(values, type)))
     }
-    let names = ["mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "deepseek_v3": "deepseek2"]
+    let names = [
+      "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "glm4_moe": "glm4moe", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
+      "olmoe": "olmoe",
+    ]
     let kind = config["model_type"] as? String ?? ""
     let a = names[kind] ?? ""
     let (hidden, heads) = (int("hidden_size"), int("num_attention_heads"))
     let isMLA = a == "deepseek2"
+    let rotation = config["rope_parameters"] as? [String: Any] ?? [:]
     file.set("general.architecture", a)
     let headSize = config["head_dim"] as? Int ?? hidden / heads
     let experts = (config["num_local_experts"] ?? config["num_experts"] ?? config["n_routed_experts"]) as? Int ?? 0
@@ -55,15 +59,15 @@ struct MixtureGGUF {
     let extra = a == "glm4moe" ? 1 : 0
     numbers.append(("block_count", int("num_hidden_layers") + extra))
     if extra > 0 { numbers.append(("nextn_predict_layers", extra)) }
-    if a != "llama" { numbers.append(("expert_feed_forward_length", int("moe_intermediate_size"))) }
+    if a != "llama" && a != "olmoe" { numbers.append(("expert_feed_forward_length", int("moe_intermediate_size"))) }
     if a == "qwen2moe" { numbers.append(("expert_shared_feed_forward_length", int("shared_expert_intermediate_size"))) }
     if isMLA || a == "glm4moe" {
       numbers += [
-        ("expert_shared_count", int("n_shared_experts")), ("leading_dense_block_count", int("first_k_dense_replace")), ("expert_gating_func", 2),
+        ("expert_shared_count", int("n_shared_experts")), ("leading_dense_block_count", int("first_k_dense_replace")), ("expert_gating_func", kind == "deepseek_v2" ? 1 : 2),
         ("expert_group_count", int("n_group")), ("expert_group_used_count", int("topk_group")),
       ]
-      file.set("\(a).expert_weights_scale", Float(2.5))
-      file.set("\(a).expert_weights_norm", true)
+      file.set("\(a).expert_weights_scale", Float(config["routed_scaling_factor"] as? Double ?? 1))
+      file.set("\(a).expert_weights_norm", config["norm_topk_prob"] as? Bool ?? false)
     }
     let (nope, rope, rank, value) = (int("qk_nope_head_dim"), int("qk_rope_head_dim"), int("kv_lora_rank"), int("v_head_dim"))
     if isMLA {
@@ -77,7 +81,7 @@ struct MixtureGGUF {
       file.set("\(a).rope.scaling.type", "yarn")
       file.set("\(a).rope.scaling.factor", Float(4))
       file.set("\(a).rope.scaling.original_context_length", UInt32(64))
-      file.set("\(a).rope.scaling.yarn_log_multiplier", Float(0.1))
+      file.set("\(a).rope.scaling.yarn_log_multiplier", Float(0.1 * (rotation["mscale_all_dim"] as? Double ?? 1)))
     } else {
       numbers += [
         ("attention.head_count_kv", int("num_key_value_heads")), ("attention.key_length", headSize), ("attention.value_length", headSize),
@@ -86,7 +90,7 @@ struct MixtureGGUF {
     }
     for (key, value) in numbers { file.set("\(a).\(key)", UInt32(value)) }
     file.set("\(a).attention.layer_norm_rms_epsilon", Float(1e-5))
-    file.set("\(a).rope.freq_base", Float(isMLA ? 10_000 : 1_000_000))
+    file.set("\(a).rope.freq_base", Float(rotation["rope_theta"] as? Double ?? 0))
     file.set("tokenizer.ggml.bos_token_id", UInt32(0))
     file.set("tokenizer.ggml.eos_token_id", UInt32(1))
 

@@ -52,7 +52,7 @@ import Testing
     }
   }
 
-  @Test(arguments: ["mixtral", "qwen2-moe", "qwen3-moe", "glm4-moe", "deepseek-v3", "deepseek-v3, old"]) func filesOfOtherEnginesAreTheHubFolders(name: String) throws {
+  @Test(arguments: ["mixtral", "qwen2-moe", "qwen3-moe", "glm4-moe", "deepseek-v3", "deepseek-v3, old", "deepseek-v2", "deepseek-v2-lite", "olmoe"]) func filesOfOtherEnginesAreTheHubFolders(name: String) throws {
     let scratch = try Scratch()
     let hub = String(name.split(separator: ",")[0])
     try scratch.write(MixtureGGUF(hub, isOld: name.hasSuffix("old")).file().bytes, to: "other.gguf")
@@ -170,7 +170,7 @@ import Testing
       ("deepseek-v3", "num_experts_per_tok", 9, "experts a token"), ("mixtral", "sliding_window", 4096, "sliding_window"),
       ("mixtral", "num_local_experts", 1 << 20, "num_local_experts"), ("mixtral", "quantization_config", ["quant_method": "awq"], "quant_method"),
       ("qwen2-moe", "shared_expert_intermediate_size", 0, "shared_expert_intermediate_size"), ("qwen3-moe", "mlp_only_layers", [0, 1, 2], "blocks with experts"),
-      ("glm4-moe", "partial_rotary_factor", 0.01, "partial_rotary_factor"), ("glm4-moe", "model_type", "glm5_next", "model_type"),
+      ("glm4-moe", "partial_rotary_factor", 0.01, "partial_rotary_factor"), ("glm4-moe", "model_type", "glm5_next", "model_type"), ("olmoe", "clip_qkv", 8.0, "clip_qkv"), ("olmoe", "attention_bias", true, "attention_bias"),
     ]
     for change in changes {
       let scratch = try Scratch()

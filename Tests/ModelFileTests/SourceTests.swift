@@ -131,7 +131,7 @@ func expectSame(_ source: some WeightSource, _ model: TinyTernary, _ granularity
         try model.writeHub(to: folder, type: type)
         let source = try HubFolder(folder)
         try expectSame(source, model)
-        #expect(source.configuration.hasHeadNorms == (architecture == "qwen3"))
+        #expect(source.configuration.queryKeyNorms == (architecture == "qwen3" ? .heads : .none))
         #expect(source.configuration.groupsActivations == (architecture != "bitnet" || granularity == .groups))
       }
     }
@@ -249,7 +249,7 @@ func expectSame(_ source: some WeightSource, _ model: TinyTernary, _ granularity
     #expect(c.name == "line 3" && c.beginOfText == 3 && c.endOfText == [4, 5, 1])
     #expect(c.vocabularySize == 24 && c.hiddenSize == 256 && c.blockCount == 1 && c.queryHeads == 4 && c.kvHeads == 2 && c.headSize == 64)
     #expect(c.feedForwardSize == 512 && c.contextLength == 128 && c.normEpsilon == 1e-5 && c.ropeTheta == 500_000 && c.ropeScaling == .none)
-    #expect(c.activation == .silu && !c.hasSubNorms && !c.hasHeadNorms && c.tiedHead)
+    #expect(c.activation == .silu && !c.hasSubNorms && c.queryKeyNorms == .none && c.tiedHead)
     #expect(try configuration { $0.set("tokenizer.ggml.bos_token_id", UInt32(3)); $0.set("tokenizer.ggml.add_bos_token", false) }.beginOfText == nil)
     let untold = try configuration {
       $0[key: "llama.vocab_size"] = nil
@@ -367,7 +367,7 @@ func expectSame(_ source: some WeightSource, _ model: TinyTernary, _ granularity
   @Test func groupTernaryFloatsAreFound() throws {
     let path = "../shared/reference/models/qwen3-group-ternary"
     let folder = try HubFolder(path)
-    #expect(folder.configuration.architecture == "qwen3" && folder.configuration.hasHeadNorms && folder.configuration.groupsActivations)
+    #expect(folder.configuration.architecture == "qwen3" && folder.configuration.queryKeyNorms == .heads && folder.configuration.groupsActivations)
     let plain = try PlainSafetensors(path + "/model.safetensors")
     for (block, hub, gguf) in [(0, "self_attn.q_proj", "attn_q"), (2, "mlp.down_proj", "ffn_down"), (1, "self_attn.k_proj", "attn_k")] {
       let entry = try #require(plain.entries["model.layers.\(block).\(hub).weight"])
