@@ -12,6 +12,8 @@ package enum SplitRule: UInt32, CaseIterable, Sendable {
   case deepseekLLM = 4
   /// No cuts by pattern: SentencePiece.
   case sentencePiece = 5
+  /// GPT-2's pattern: words, numbers and other characters with one space in front.
+  case gpt2 = 6
 
   /// What GGUF files call it in `tokenizer.ggml.pre`.
   package var name: String {
@@ -21,21 +23,23 @@ package enum SplitRule: UInt32, CaseIterable, Sendable {
     case .falcon: "falcon"
     case .deepseekLLM: "deepseek-llm"
     case .sentencePiece: "sentencepiece"
+    case .gpt2: "gpt-2"
     }
   }
 
-  /// The rule of a byte-level GGUF vocabulary. Falcon 3 and Falcon-E are Llama 3's rule under other names.
+  /// The rule of a byte-level GGUF vocabulary. Falcon 3 and Falcon-E are Llama 3's rule under other names, OLMo GPT-2's.
   init?(ggufName: String) {
     switch ggufName {
     case "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon_e", "falcon-e": self = .llamaBPE
     case "qwen2": self = .qwen2
     case "falcon": self = .falcon
     case "deepseek-llm": self = .deepseekLLM
+    case "gpt-2", "olmo": self = .gpt2
     default: return nil
     }
   }
 
-  static let byteLevelNames = "llama-bpe, qwen2, falcon, deepseek-llm"
+  static let byteLevelNames = "llama-bpe, qwen2, falcon, deepseek-llm, gpt-2"
 }
 
 /// The exact patterns by which the rules are recognised in `tokenizer.json`.
@@ -44,6 +48,8 @@ package enum SplitPattern {
     #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
   package static let qwen2 =
     #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+  /// What `ByteLevel` cuts by itself.
+  package static let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
   static let falconDigits = "[0-9][0-9][0-9]"
   /// DeepSeek's five, in order.
   package static let deepseekLLM = [

@@ -18,6 +18,7 @@ package struct TextSplitter {
     case .falcon: falcon(end, piece)
     case .deepseekLLM: deepseek(end, piece)
     case .sentencePiece: pieces(0, end, piece) { spacesAndWord($0, $1) }
+    case .gpt2: pieces(0, end, piece, gpt2)
     }
   }
 

@@ -16,7 +16,7 @@ public struct Tokenizer: Sendable {
   public var beginOfText: TokenID? { tables.beginOfText }
   /// The token that ends a text.
   public var endOfText: TokenID? { tables.endOfText }
-  /// How text is cut before it is merged, in the words of GGUF: `llama-bpe`, `qwen2`, `falcon`, `deepseek-llm`, `sentencepiece`.
+  /// How text is cut before it is merged, in the words of GGUF: `llama-bpe`, `qwen2`, `falcon`, `deepseek-llm`, `gpt-2`, `sentencepiece`.
   public var splitRule: String { tables.rule.name }
   /// Size of the packed tables.
   public var tableBytes: Int { tables.byteCount }

@@ -103,8 +103,8 @@ extension Vocabulary {
   private static func splitRule(_ reader: JSONReader) throws(SternaError) -> SplitRule {
     let supported = "the pre-tokenizers of " + SplitRule.byteLevelNames
     guard reader.isPresent else { throw unsupported(reader, supported) }
-    guard try reader["type"].string() == "Sequence" else { throw unsupported(reader["type"], supported) }
-    let stages = try reader["pretokenizers"].array(count: 1...16)
+    let isSequence = try reader["type"].string() == "Sequence"
+    let stages = isSequence ? try reader["pretokenizers"].array(count: 1...16) : [reader]
     let words = try stages.map { stage throws(SternaError) in try describe(stage) }
 
     let byteLevel = "ByteLevel"
@@ -113,11 +113,12 @@ extension Vocabulary {
       (.qwen2, ["Split " + SplitPattern.qwen2, byteLevel]),
       (.falcon, ["Punctuation", "ByteLevel with regex", "Digits", "Split " + SplitPattern.falconDigits]),
       (.deepseekLLM, SplitPattern.deepseekLLM.map { "Split " + written($0) } + ["Digits one by one", byteLevel]),
+      (.gpt2, ["ByteLevel with regex"]),
     ]
     if let known = splits.first(where: { $0.stages == words }) { return known.rule }
     // Name the first stage that fits no rule.
     let depth = splits.map { zip($0.stages, words).prefix { $0 == $1 }.count }.max() ?? 0
-    let at = depth < stages.count ? stages[depth] : reader["pretokenizers"]
+    let at = depth < stages.count ? stages[depth] : isSequence ? reader["pretokenizers"] : reader
     throw unsupported(at["pattern"]["Regex"].optional ?? at["type"].optional ?? at, supported)
   }
 

@@ -144,7 +144,7 @@ import Tokenizer
     #expect(try !made(json).encode("vibrates").contains(320))
   }
 
-  @Test(arguments: [SplitRule.llamaBPE, .qwen2, .falcon, .deepseekLLM])
+  @Test(arguments: [SplitRule.llamaBPE, .qwen2, .falcon, .deepseekLLM, .gpt2])
   func everySplitRuleIsRecognised(_ rule: SplitRule) throws {
     var json = try referenceJSON()
     json["pre_tokenizer"] = PreTokenizer.of(rule)

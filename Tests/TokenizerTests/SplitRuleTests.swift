@@ -43,8 +43,8 @@ import Tokenizer
     }
   }
 
-  @Test(arguments: [(SplitRule.llamaBPE, SplitPattern.llamaBPE), (.qwen2, SplitPattern.qwen2)])
-  func llamaAndQwenCutAsTheirPatternSays(_ rule: SplitRule, _ pattern: String) throws {
+  @Test(arguments: [(SplitRule.llamaBPE, SplitPattern.llamaBPE), (.qwen2, SplitPattern.qwen2), (.gpt2, SplitPattern.gpt2)])
+  func rulesOfOnePatternCutAsTheirPatternSays(_ rule: SplitRule, _ pattern: String) throws {
     let expression = try expression(pattern)
     try compare(rule) { isolate([$0], expression).map { Array($0.utf8) } }
   }
@@ -62,7 +62,7 @@ import Tokenizer
 
   @Test func falconCutsPunctuationThenWordsThenDigitsOfTheByteAlphabet() throws {
     let punctuation = try expression("[\\p{P}$+<=>\\^`|~]+")
-    let words = try expression(#"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#)
+    let words = try expression(SplitPattern.gpt2)
     let digits = try expression("\\p{N}+")
     let threes = try expression("[0-9][0-9][0-9]")
     var byteOf: [Unicode.Scalar: UInt8] = [:]

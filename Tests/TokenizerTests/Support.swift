@@ -95,6 +95,7 @@ enum PreTokenizer {
         split("[0-9][0-9][0-9]"),
       ])
     case .deepseekLLM: sequence(SplitPattern.deepseekLLM.map(split) + [["type": "Digits", "individual_digits": true], byteLevel(false)])
+    case .gpt2: byteLevel(true)
     case .sentencePiece: [:]
     }
   }
