@@ -82,13 +82,17 @@ public struct ExpertForecast: Sendable {
     options.contextLength = min(packed.configuration.contextLength, 64)
     options.batchTokens = 1
     options.expertReads = options.expertReads ?? .buffered  // it makes no difference here
-    let (needed, available) = (try Model.plan(packed, options: options).total, ProcessMemory.availableBytes)
-    guard needed < available else {
-      throw SternaError(
-        .memoryLimit, "there is no memory for what a token needs, so nothing can be measured here", at: packed.path, expected: "\(needed / 1_000_000) MB", found: "\(available / 1_000_000) MB",
-        remedy: "stop what else needs memory, or take a smaller model")
+    let needed = packed.bodyRange.count + sizes.perToken * sizes.recordBytes
+    let available = ProcessMemory.availableBytes
+    func isShort() -> SternaError {
+      SternaError(
+        .memoryLimit, "there is no memory for what a token needs, so nothing can be measured here", at: packed.path, expected: "more than \(needed / 1_000_000) MB",
+        found: "\(available / 1_000_000) MB", remedy: "stop what else needs memory, or take a smaller model")
     }
+    guard needed < available else { throw isShort() }
     let model = try Model(packed, options: options)
+    // A buffer in place of a cache would have the disk in every pass.
+    guard model.expertCache?.isCache ?? true else { throw isShort() }
     var times: [Int] = []
     let begin = now()
     repeat {
