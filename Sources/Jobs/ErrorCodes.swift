@@ -20,12 +20,9 @@ extension SternaError.Code {
   public static let resultTooLarge: Self = "result_too_large"
   /// The text and its answer do not fit the model's context.
   public static let inputTooLong: Self = "input_too_long"
-  public static let contentType: Self = "content_type"
-  public static let rateLimited: Self = "rate_limited"
   public static let cancelled: Self = "cancelled"
   public static let `internal`: Self = "internal"
   public static let queueFull: Self = "queue_full"
-  public static let modelNotReady: Self = "model_not_ready"
   public static let draining: Self = "draining"
   public static let storageFull: Self = "storage_full"
   /// Nothing of that name, or nothing to go back to.
@@ -51,11 +48,9 @@ extension SternaError.Code {
     case .idConflict, .busy, .oldRelease: 409
     case .expired: 410
     case .payloadTooLarge, .inputTooLong, .resultTooLarge: 413
-    case .contentType: 415
     case .noValidOutput, .badModel: 422
-    case .rateLimited: 429
     case .cancelled: 499
-    case .queueFull, .modelNotReady, .draining: 503
+    case .queueFull, .draining: 503
     case .storageFull: 507
     case .poisoned: 508
     default: 500
@@ -65,7 +60,7 @@ extension SternaError.Code {
   /// Whether the same job, sent again later, may succeed.
   public var isRetryable: Bool {
     switch self {
-    case .deadline, .rateLimited, .queueFull, .modelNotReady, .draining, .storageFull, .modelIO, .internal, .busy: true
+    case .deadline, .queueFull, .draining, .storageFull, .modelIO, .internal, .busy: true
     default: false
     }
   }

@@ -30,7 +30,7 @@ struct SternaProcess {
     defer { try? FileManager.default.removeItem(at: folder) }
     let files = try ["out", "err"].map { name in
       let url = folder.appendingPathComponent(name)
-      FileManager.default.createFile(atPath: url.path, contents: nil)
+      _ = FileManager.default.createFile(atPath: url.path, contents: nil)
       return (url, try FileHandle(forWritingTo: url))
     }
     process.standardOutput = files[0].1

@@ -76,7 +76,11 @@ enum Metrics {
     }
     fchmod(descriptor, 0o644)
     close(descriptor)
-    guard rename(beside, path) == 0 else { throw failure(path) }
+    guard rename(beside, path) == 0 else {
+      let error = failure(path)
+      unlink(beside)
+      throw error
+    }
   }
 
   private static func failure(_ path: String) -> SternaError {

@@ -219,7 +219,7 @@ final class FaultyAgent {
     do {
       try eventually(what, within: 40) {
         isSo = try condition()
-        return try isSo || child?.exit != nil
+        return isSo || child?.exit != nil
       }
     } catch { throw Late(description: "\(error); \(said.suffix(1500))") }
     return isSo
