@@ -27,24 +27,23 @@ extension Model {
         kernels.axpy_f32(1, biases.key.pointer, work.key[row], c.kvSize)
         kernels.axpy_f32(1, biases.value.pointer, work.value[row], c.kvSize)
       }
-      if c.queryKeyNorms == .projections, let query = weights.queryNorm, let key = weights.keyNorm {
-        kernels.rms_norm(work.query[row], query.pointer, work.query[row], c.querySize, c.querySize, c.normEpsilon)
-        kernels.rms_norm(work.key[row], key.pointer, work.key[row], c.kvSize, c.kvSize, c.normEpsilon)
-      }
-      let headNorms = c.queryKeyNorms == .heads ? (weights.queryNorm, weights.keyNorm) : (nil, nil)
-      for head in 0..<c.queryHeads {
-        let query = work.query[row] + head * c.headSize
-        if let norm = headNorms.0 { kernels.rms_norm(query, norm.pointer, query, c.headSize, c.headSize, c.normEpsilon) }
-        kernels.rope_half(query, cosines, sines, rope.half)
-      }
+      if let norm = weights.queryNorm { normalise(work.query[row], c.querySize, norm) }
+      if let norm = weights.keyNorm { normalise(work.key[row], c.kvSize, norm) }
+      for head in 0..<c.queryHeads { kernels.rope_half(work.query[row] + head * c.headSize, cosines, sines, rope.half) }
       let slot = entry.position - entry.sequence.start
       for head in 0..<c.kvHeads {
         let key = work.key[row] + head * c.headSize
-        if let norm = headNorms.1 { kernels.rms_norm(key, norm.pointer, key, c.headSize, c.headSize, c.normEpsilon) }
         kernels.rope_half(key, cosines, sines, rope.half)
         store(key, entry.sequence, block: index, part: 0, head: head, slot, worker)
         store(work.value[row] + head * c.headSize, entry.sequence, block: index, part: 1, head: head, slot, worker)
       }
+    }
+  }
+
+  /// In place, over each run of as many values as the norm has weights: a head, or all heads together.
+  private func normalise(_ values: UnsafeMutablePointer<Float>, _ count: Int, _ norm: FloatVector) {
+    for first in stride(from: 0, to: count, by: norm.count) {
+      kernels.rms_norm(values + first, norm.pointer, values + first, norm.count, norm.count, configuration.normEpsilon)
     }
   }
 

@@ -93,21 +93,12 @@ struct GGUFConfiguration {
       normEpsilon: try metadata.float("\(a).attention.layer_norm_rms_epsilon"),
       activation: .silu,  // settled below
       ropeTheta: theta, ropeScaling: rope.scaling,
-      hasSubNorms: family.architecture == "bitnet", queryKeyNorms: Self.queryKeyNorms(architecture, hasNorms: hasQueryKeyNorms),
+      hasSubNorms: family.architecture == "bitnet", queryKeyNorms: .init(architecture: architecture, areGiven: hasQueryKeyNorms),
       hasProjectionBias: hasProjectionBias && (architecture == "glm4moe" || architecture == "qwen2moe"), ropeSize: ropeSize,
       scoreFactor: latent == nil ? 1 : rope.scoreFactor, latent: latent?.latent, experts: experts, tiedHead: tiedHead,
       beginOfText: try Self.beginOfText(metadata), endOfText: try Self.endOfText(metadata))
     try settleActivation(family, a, given)
     try model.validate()
-  }
-
-  private static func queryKeyNorms(_ architecture: String, hasNorms: Bool) -> ModelConfiguration.QueryKeyNorms {
-    switch architecture {
-    case "qwen3", "qwen3moe": .heads
-    case "glm4moe": hasNorms ? .heads : .none
-    case "olmoe": .projections
-    default: .none
-    }
   }
 
   /// Queries and keys of one size, all of it rotated.

@@ -25,14 +25,8 @@ struct HubFamily {
     return try config["index_topk"].optional?.int(in: ModelConfiguration.Limits.context)
   }
 
-  /// Norms over heads are a choice in some families.
   func queryKeyNorms(_ config: JSONReader) throws(SternaError) -> ModelConfiguration.QueryKeyNorms {
-    switch architecture {
-    case "qwen3", "qwen3moe": .heads
-    case "glm4moe": try config["use_qk_norm"].optional?.bool() ?? false ? .heads : .none
-    case "olmoe": .projections
-    default: .none
-    }
+    .init(architecture: architecture, areGiven: try config["use_qk_norm"].optional?.bool() ?? false)
   }
 
   /// A bias behind query, key and value; refused where it would be behind the output too.

@@ -30,6 +30,17 @@ public struct ModelConfiguration: Sendable, Equatable {
     case heads
     /// Over all heads of a token together, with weights for each value.
     case projections
+
+    /// - Parameter areGiven: whether the checkpoint has them, for families in which that is a choice.
+    init(architecture: String, areGiven: Bool) {
+      self =
+        switch architecture {
+        case "qwen3", "qwen3moe": .heads
+        case "glm4moe" where areGiven: .heads
+        case "olmoe": .projections
+        default: .none
+        }
+    }
   }
 
   /// One of `architectures`; with what is below it decides which tensors there must be.

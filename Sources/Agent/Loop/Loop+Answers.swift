@@ -138,6 +138,7 @@ extension Loop {
       }
     }
   }
+
   /// What is said in place of an answer that the broker takes no packet for; nil for what is no answer.
   private func tooLarge(_ payload: [UInt8], _ delivery: Delivery) -> [UInt8]? {
     if case .question = delivery { return nil }
