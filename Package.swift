@@ -34,15 +34,16 @@ let package = Package(
       name: "sterna",
       dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding", "Jobs", "Agent", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
+    .target(name: "TestSupport", path: "Tests/TestSupport"),
     .testTarget(name: "BasicsTests", dependencies: ["Basics"]),
-    .testTarget(name: "CTernaryTests", dependencies: ["CTernary"]),
-    .testTarget(name: "ModelFileTests", dependencies: ["Basics", "CTernary", "ModelFile"]),
-    .testTarget(name: "TokenizerTests", dependencies: ["Basics", "ModelFile", "Tokenizer"]),
-    .testTarget(name: "InferenceTests", dependencies: ["Basics", "CTernary", "ModelFile", "Inference"]),
-    .testTarget(name: "DecodingTests", dependencies: ["Basics", "Tokenizer", "Decoding"]),
-    .testTarget(name: "JobsTests", dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding", "Jobs"]),
+    .testTarget(name: "CTernaryTests", dependencies: ["CTernary", "TestSupport"]),
+    .testTarget(name: "ModelFileTests", dependencies: ["Basics", "CTernary", "ModelFile", "TestSupport"]),
+    .testTarget(name: "TokenizerTests", dependencies: ["Basics", "ModelFile", "Tokenizer", "TestSupport"]),
+    .testTarget(name: "InferenceTests", dependencies: ["Basics", "CTernary", "ModelFile", "Inference", "TestSupport"]),
+    .testTarget(name: "DecodingTests", dependencies: ["Basics", "Tokenizer", "Decoding", "TestSupport"]),
+    .testTarget(name: "JobsTests", dependencies: ["Basics", "ModelFile", "Tokenizer", "Inference", "Decoding", "Jobs", "TestSupport"]),
     .executableTarget(name: "agent-test-helper", dependencies: ["Agent"], path: "Tests/AgentTestHelper"),
-    .testTarget(name: "AgentTests", dependencies: ["Basics", "ModelFile", "Inference", "Decoding", "Jobs", "Agent", "CSQLite", "agent-test-helper", "sterna"]),
+    .testTarget(name: "AgentTests", dependencies: ["Basics", "ModelFile", "Inference", "Decoding", "Jobs", "Agent", "CSQLite", "agent-test-helper", "sterna", "TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["sterna"]),
   ],
   swiftLanguageModes: [.v6]
@@ -52,5 +53,5 @@ let package = Package(
 let fuzzed: [Target.Dependency] = ["Agent", "Basics", "Decoding", "Inference", "Jobs", "ModelFile", "Tokenizer", .product(name: "Crypto", package: "swift-crypto")]
 package.targets.append(
   Context.environment["STERNA_FUZZ"] == nil
-    ? .testTarget(name: "FuzzTests", dependencies: fuzzed, path: "Tests/Fuzz", exclude: ["Fuzz.swift", "corpus", "run.sh"])
+    ? .testTarget(name: "FuzzTests", dependencies: fuzzed + ["TestSupport"], path: "Tests/Fuzz", exclude: ["Fuzz.swift", "corpus", "run.sh"])
     : .executableTarget(name: "fuzz", dependencies: fuzzed, path: "Tests/Fuzz", exclude: ["FuzzTests.swift", "corpus", "run.sh"]))

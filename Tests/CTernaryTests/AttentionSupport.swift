@@ -1,4 +1,5 @@
 import CTernary
+import TestSupport
 
 /// Lane i with lane i + 8, then + 4, + 2, + 1: how the kernels add 16 lanes.
 func treeSum(_ lanes: [Float]) -> Float {
@@ -28,8 +29,8 @@ struct AttentionCase {
   var weights: [Int16]  // [queries, count]
 
   /// `key`, `value`: -127...127; `query`: -16256...16256; `weight`: 0...32767.
-  init(headSize: Int, count: Int, queries: Int, random: inout SplitMix, key: (inout SplitMix) -> Int, value: (inout SplitMix) -> Int,
-    query: (inout SplitMix) -> Int, weight: (inout SplitMix) -> Int16) {
+  init(headSize: Int, count: Int, queries: Int, random: inout SplitMix64, key: (inout SplitMix64) -> Int, value: (inout SplitMix64) -> Int,
+    query: (inout SplitMix64) -> Int, weight: (inout SplitMix64) -> Int16) {
     self.headSize = headSize
     self.count = count
     self.queries = queries
@@ -63,7 +64,7 @@ struct AttentionCase {
   }
 
   static func random(headSize: Int, count: Int, queries: Int, seed: UInt64) -> AttentionCase {
-    var random = SplitMix(seed)
+    var random = SplitMix64(seed: seed)
     let most = min(32767, (1 << 24) / count)
     return AttentionCase(
       headSize: headSize, count: count, queries: queries, random: &random, key: { .random(in: -127...127, using: &$0) },

@@ -1,5 +1,6 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct AttentionTests {
@@ -25,7 +26,7 @@ import Testing
 
   @Test(arguments: Path.all)
   func headsAreRoundedToEightAndFifteenBits(path: Path) {
-    var random = SplitMix(12)
+    var random = SplitMix64(seed: 12)
     for headSize in [16, 64, 80, 128, 1024] {
       for limit: Float in [1e-20, 1e-8, 1, 1e30] {
         var x = random.floats(headSize, in: -limit...limit)
@@ -89,7 +90,7 @@ import Testing
   /// The widest head, the largest numbers of one sign: the bounds of the sums that the header promises.
   @Test(arguments: Path.all)
   func extremesAreExact(path: Path) {
-    var random = SplitMix(3)
+    var random = SplitMix64(seed: 3)
     for key in [-127, 127] {
       for query in [-16256, 16256, -16255, 8191] {
         for (headSize, count) in [(1024, 17), (128, 4097), (64, 512)] {
@@ -144,7 +145,7 @@ import Testing
 
   @Test(arguments: Path.all, [1, 2, 15, 16, 17, 31, 511, 513, 1024, 4097])
   func weightsAreTheRoundedProbabilitiesTimesTheScales(path: Path, count: Int) {
-    var random = SplitMix(UInt64(count))
+    var random = SplitMix64(seed: UInt64(count))
     for spread: Float in [0.01, 3, 60] {
       let scores = random.floats(count, in: -spread...spread), valueScales = random.floats(count, in: 0.001...0.2)
       let top = scores.max() ?? 0
@@ -200,7 +201,7 @@ import Testing
   @Test(arguments: [(64, 300), (128, 300), (128, 1024), (128, 4097)])
   func attentionIsCloseToDoublePrecision(headSize: Int, count: Int) {
     let k = ct_scalar().pointee, best = (ct_select(nil) ?? ct_scalar()).pointee
-    var random = SplitMix(UInt64(headSize + count))
+    var random = SplitMix64(seed: UInt64(headSize + count))
     func normal(_ n: Int) -> [Float] {
       (0..<n).map { _ in
         let u = Double.random(in: 1e-12...1, using: &random), angle = Double.random(in: 0...(2 * .pi), using: &random)

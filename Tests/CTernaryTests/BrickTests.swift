@@ -1,5 +1,6 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 extension ct_brick_kind {
@@ -24,7 +25,7 @@ extension ct_brick_kind {
     return Float(Float16(bitPattern: UInt16(first) + 256 * UInt16(block[block.startIndex + 1])))
   }
 
-  func randomBlocks(_ count: Int, _ random: inout SplitMix) -> [UInt8] {
+  func randomBlocks(_ count: Int, _ random: inout SplitMix64) -> [UInt8] {
     var bytes: [UInt8] = []
     for _ in 0..<count {
       if self == CT_BRICK_MXFP4 {
@@ -51,7 +52,7 @@ private struct BrickProduct {
   var rowBlocks: Int { (rows + 15) / 16 }
 
   init(_ kind: ct_brick_kind, rows: Int, bricks: Int, tokens: Int, seed: UInt64, extreme: UInt8? = nil) {
-    var random = SplitMix(seed)
+    var random = SplitMix64(seed: seed)
     self.kind = kind
     self.rows = rows
     self.bricks = bricks
@@ -137,7 +138,7 @@ private struct BrickProduct {
 
   @Test(arguments: ct_brick_kind.all)
   func rowsUnpackToWhatTheirBlocksMean(kind: ct_brick_kind) {
-    var random = SplitMix(5)
+    var random = SplitMix64(seed: 5)
     for bricks in [1, 2, 5, 8] {
       let rows = 18
       let blocks = kind.randomBlocks(rows * bricks, &random)
@@ -173,7 +174,7 @@ private struct BrickProduct {
 
   @Test(arguments: Path.all)
   func activationsAreQuantisedByTheirDefinition(path: Path) {
-    var random = SplitMix(6)
+    var random = SplitMix64(seed: 6)
     var x = random.floats(32 * 7)
     for i in 32..<64 { x[i] *= 1e-20 }
     for i in 64..<96 { x[i] = 0 }
@@ -193,7 +194,7 @@ private struct BrickProduct {
 
   @Test(arguments: Path.all)
   func anInfiniteActivationCannotHide(path: Path) {
-    var random = SplitMix(7)
+    var random = SplitMix64(seed: 7)
     for kind in ct_brick_kind.all {
       var x = random.floats(64)
       x[40] = -.infinity
@@ -240,7 +241,7 @@ private struct BrickProduct {
 
   @Test(arguments: Path.all)
   func isTheSameEverywhereAtAnyAddress(path: Path) {
-    var random = SplitMix(8)
+    var random = SplitMix64(seed: 8)
     for count in [0, 256, 512, 4096, 4352] {
       let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
       for offset in [0, 1, 63] {

@@ -1,5 +1,6 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct ExponentialTests {
@@ -35,7 +36,7 @@ import Testing
 
   @Test(arguments: [1, 2, 15, 16, 17, 33, 1000, 4096])
   func softmaxIsCloseToDoublePrecisionAndSumsToOne(n: Int) {
-    var random = SplitMix(UInt64(n))
+    var random = SplitMix64(seed: UInt64(n))
     for scale: Float in [0.01, 5, 60] {
       let x = random.floats(n, in: -scale...scale)
       var out = x

@@ -1,10 +1,11 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 /// The float functions as lists of results, so that paths can be compared bit for bit.
 private func results(_ k: ct_kernels, count n: Int, seed: UInt64, scale: Float) -> [(name: String, bits: [UInt32])] {
-  var random = SplitMix(seed)
+  var random = SplitMix64(seed: seed)
   let a = random.floats(n, in: -scale...scale), b = random.floats(n)
   let halves = (0..<n).map { _ in UInt16.random(in: 0...0x7bff, using: &random) | UInt16(random.next() & 1) << 15 }
   var blocks = [UInt8](repeating: 0, count: (n + 31) / 32 * 34)
@@ -54,7 +55,7 @@ private func results(_ k: ct_kernels, count n: Int, seed: UInt64, scale: Float) 
   @Test func dotProductsAreCloseToThoseInDoublePrecision() {
     let k = ct_scalar().pointee
     for n in [0, 1, 15, 16, 17, 63, 64, 65, 79, 127, 128, 2560, 2563] {
-      var random = SplitMix(UInt64(n))
+      var random = SplitMix64(seed: UInt64(n))
       let a = random.floats(n), x = random.floats(n)
       let halves = a.map { Float16($0).bitPattern }
       let bound = 1e-6 * (1 + zip(a, x).reduce(0.0) { $0 + abs(Double($1.0) * Double($1.1)) })
@@ -107,7 +108,7 @@ private func results(_ k: ct_kernels, count n: Int, seed: UInt64, scale: Float) 
 
   @Test(arguments: Path.all)
   func floatsBecomeTheNearestHalfTiesToEven(path: Path) {
-    var random = SplitMix(16)
+    var random = SplitMix64(seed: 16)
     var floats: [Float] = [65504, 65519.996, 65520, 65536, 1e10, .infinity, -.infinity, .nan, 0, -0.0, 0x1p-24, 0x1p-25, 0x1.000002p-25, 0x1p-149]
     for bits in UInt16(0)..<0x7bff {  // between every two neighbours: the tie, and the floats beside it
       let tie = (Float(Float16(bitPattern: bits)) + Float(Float16(bitPattern: bits + 1))) / 2
@@ -129,7 +130,7 @@ private func results(_ k: ct_kernels, count n: Int, seed: UInt64, scale: Float) 
   }
 
   @Test func rmsNormDividesByTheRootOfTheMeanSquare() {
-    var random = SplitMix(4)
+    var random = SplitMix64(seed: 4)
     for n in [1, 16, 100, 2560] {
       let x = random.floats(n), weight = random.floats(n)
       var out = [Float](repeating: 0, count: n)

@@ -1,4 +1,5 @@
 import CTernary
+import TestSupport
 import Testing
 
 /// A matrix with a scale for each row and group of 128 columns, and a batch of activations quantised by groups.
@@ -14,7 +15,7 @@ private struct GroupedProduct {
   var rowBlocks: Int { (rows + 15) / 16 }
 
   init(_ layout: Layout, rows: Int, groups: Int, tokens: Int, seed: UInt64, extreme: Bool = false) {
-    var random = SplitMix(seed)
+    var random = SplitMix64(seed: seed)
     self.layout = layout
     self.rows = rows
     self.groups = groups

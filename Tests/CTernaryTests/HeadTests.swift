@@ -1,5 +1,6 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 /// A block type of GGUF, decoded here from its description, one weight at a time.
@@ -36,7 +37,7 @@ enum BlockType: String, CaseIterable, Sendable {
     self == .q6_k ? Float(Int8(bitPattern: block[block.startIndex + 192 + i / 16])) : 1
   }
 
-  func randomRows(_ rows: Int, _ n: Int, _ random: inout SplitMix) -> [UInt8] {
+  func randomRows(_ rows: Int, _ n: Int, _ random: inout SplitMix64) -> [UInt8] {
     var bytes = (0..<rows * n / weights * self.bytes).map { _ in UInt8.random(in: 0...255, using: &random) }
     for start in stride(from: 0, to: bytes.count, by: self.bytes) {
       let scale = Float16(Float.random(in: -0.01...0.01, using: &random)).bitPattern
@@ -103,7 +104,7 @@ private func expectedProduct(_ type: BlockType, _ row: ArraySlice<UInt8>, _ x: [
 @Suite struct HeadTests {
   @Test(arguments: BlockType.allCases)
   func rowsUnpackToTheirWeightsTimesTheirScales(type: BlockType) {
-    var random = SplitMix(6)
+    var random = SplitMix64(seed: 6)
     for n in [256, 512, 2560] {
       let row = type.randomRows(1, n, &random)
       let out = type.unpacked(row, n)
@@ -137,7 +138,7 @@ private func expectedProduct(_ type: BlockType, _ row: ArraySlice<UInt8>, _ x: [
 
   @Test(arguments: Path.all, BlockType.allCases)
   func everyPathGivesTheDefinitionsProducts(path: Path, type: BlockType) {
-    var random = SplitMix(7)
+    var random = SplitMix64(seed: 7)
     let widths = type == .q6_k ? [256, 512, 768, 1024, 1280, 2560] : [32, 64, 160, 256, 480, 512, 544, 1000 / 32 * 32, 1024, 2048, 2560]
     for n in widths {
       for rows in [0, 1, 2, 3, 7] {
@@ -172,7 +173,7 @@ private func expectedProduct(_ type: BlockType, _ row: ArraySlice<UInt8>, _ x: [
 
   @Test(arguments: Path.all, BlockType.allCases)
   func aRowDoesNotDependOnTheOthersNorOnItsAddress(path: Path, type: BlockType) {
-    var random = SplitMix(9)
+    var random = SplitMix64(seed: 9)
     let n = 768, rows = 9, rowBytes = n / type.weights * type.bytes
     let weights = type.randomRows(rows, n, &random), x = Prepared(path, random.floats(n))
     let out = x.times(path, type, weights, rows: rows)
@@ -186,7 +187,7 @@ private func expectedProduct(_ type: BlockType, _ row: ArraySlice<UInt8>, _ x: [
 
   @Test(arguments: Path.all, BlockType.allCases)
   func infinitiesAndForeignBytesGiveSomethingAndDoNotCrash(path: Path, type: BlockType) {
-    var random = SplitMix(10)
+    var random = SplitMix64(seed: 10)
     let weights = (0..<3 * 512 / type.weights * type.bytes).map { _ in UInt8.random(in: 0...255, using: &random) }
     for special: Float in [.infinity, -.infinity, .nan, .greatestFiniteMagnitude] {
       var x = random.floats(512)
@@ -201,7 +202,7 @@ private func expectedProduct(_ type: BlockType, _ row: ArraySlice<UInt8>, _ x: [
   /// 15 bits for each 32 values of x cost nothing beside the rounding of floats.
   @Test(arguments: BlockType.allCases)
   func productsAreCloseToThoseInDoublePrecision(type: BlockType) {
-    var random = SplitMix(11)
+    var random = SplitMix64(seed: 11)
     let path = Path.all[0], n = 2560, rows = 200
     let weights = type.randomRows(rows, n, &random), x = random.floats(n)
     let out = Prepared(path, x).times(path, type, weights, rows: rows)

@@ -1,10 +1,11 @@
 import CTernary
+import TestSupport
 import Testing
 
 @Suite struct LayoutTests {
   @Test(arguments: [(1, 1), (16, 16), (17, 33), (31, 176), (48, 64), (5, 250)])
   func packedWeightsReadBackAndPaddingIsZero(rows: Int, columns: Int) {
-    var random = SplitMix(UInt64(rows * 1000 + columns))
+    var random = SplitMix64(seed: UInt64(rows * 1000 + columns))
     let weights = (0..<rows * columns).map { _ in Int8.random(in: -1...1, using: &random) }
     var packed = [UInt8](repeating: 0xff, count: ct_fast_bytes(rows, columns))
     ct_fast_pack(weights, rows, columns, &packed)
@@ -55,7 +56,7 @@ import Testing
 
   @Test(arguments: [(1, 1), (16, 20), (17, 33), (31, 176), (48, 60), (5, 250)])
   func weightsOfTheSmallLayoutReadBackAndPaddingIsZero(rows: Int, columns: Int) {
-    var random = SplitMix(UInt64(rows * 1000 + columns))
+    var random = SplitMix64(seed: UInt64(rows * 1000 + columns))
     let weights = (0..<rows * columns).map { _ in Int8.random(in: -1...1, using: &random) }
     var packed = [UInt8](repeating: 0xff, count: ct_small_bytes(rows, columns))
     ct_small_pack(weights, rows, columns, &packed)

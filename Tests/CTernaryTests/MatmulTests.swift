@@ -1,11 +1,12 @@
 import CTernary
+import TestSupport
 import Testing
 
 @Suite struct MatmulTests {
   /// What the reference itself is held against: sums of the weights as they were before packing.
   @Test(arguments: Layout.allCases)
   func theReferenceGivesTheSumsOfTheUnpackedWeights(layout: Layout) {
-    var random = SplitMix(1)
+    var random = SplitMix64(seed: 1)
     let product = Product(
       layout, rows: 37, columns: 210, tokens: 3, weight: { .random(in: -1...1, using: &random) },
       activation: { .random(in: -128...127, using: &random) })
@@ -29,7 +30,7 @@ import Testing
     ])
   func everyPathGivesTheReferencesIntegersForEveryNumberOfTokens(path: Path, columns: Int) {
     for layout in Layout.allCases {
-      var random = SplitMix(UInt64(columns))
+      var random = SplitMix64(seed: UInt64(columns))
       let product = Product(
         layout, rows: 35, columns: columns, tokens: 33, weight: { .random(in: -1...1, using: &random) },
         activation: { .random(in: -128...127, using: &random) })
@@ -46,7 +47,7 @@ import Testing
   @Test(arguments: Path.all, [(2560, 6912), (6912, 2560), (640, 2560)])
   func wholeMatricesOfARealModelAgree(path: Path, shape: (rows: Int, columns: Int)) {
     for layout in Layout.allCases {
-      var random = SplitMix(3)
+      var random = SplitMix64(seed: 3)
       let product = Product(
         layout, rows: shape.rows, columns: shape.columns, tokens: 2, weight: { .random(in: -1...1, using: &random) },
         activation: { .random(in: -128...127, using: &random) })
@@ -58,7 +59,7 @@ import Testing
   @Test(arguments: Path.all.filter { $0.name != "scalar" })
   func manyTokensAreCutIntoSlices(path: Path) {
     for layout in Layout.allCases {
-      var random = SplitMix(4)
+      var random = SplitMix64(seed: 4)
       let product = Product(
         layout, rows: 33, columns: 6912, tokens: 400, weight: { .random(in: -1...1, using: &random) },
         activation: { .random(in: -128...127, using: &random) })
@@ -72,7 +73,7 @@ import Testing
     let bytes = layout.bytes, columns = bytes.count * layout.unit, tokens = 33
     let packed = Aligned<UInt8>(count: bytes.count * 64, repeating: 0)
     for i in 0..<packed.buffer.count { packed.buffer[i] = bytes[(i / 64 + i % 64) % bytes.count] }
-    var random = SplitMix(5)
+    var random = SplitMix64(seed: 5)
     let stride = (columns + 63) / 64 * 64
     let x = Aligned<Int8>(count: tokens * stride, repeating: 0)
     var sums = [Int32](repeating: 0, count: tokens), expected = [Int32](repeating: 0, count: tokens * 16)
@@ -139,7 +140,7 @@ import Testing
 
   @Test(arguments: Path.all, Layout.allCases)
   func outputsAndInputsMayLieApart(path: Path, layout: Layout) {
-    var random = SplitMix(9)
+    var random = SplitMix64(seed: 9)
     for tokens in [1, 5, 33] {
       let product = Product(
         layout, rows: 48, columns: 80, tokens: tokens, weight: { .random(in: -1...1, using: &random) },

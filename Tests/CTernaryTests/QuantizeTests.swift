@@ -1,4 +1,5 @@
 import CTernary
+import TestSupport
 import Testing
 
 @Suite struct QuantizeTests {
@@ -19,7 +20,7 @@ import Testing
 
   @Test(arguments: Path.all)
   func theScaleIsTakenFromTheLargestMagnitudeAndPaddingIsZero(path: Path) {
-    var random = SplitMix(5)
+    var random = SplitMix64(seed: 5)
     for n in [0, 1, 5, 16, 31, 160, 2560] {
       var x = random.floats(n)
       for place in [0, n / 2, n - 1] where n > 0 {
@@ -46,7 +47,7 @@ import Testing
 
   @Test(arguments: Path.all, [128, 140])
   func groupsAreQuantisedOneByOne(path: Path, stride: Int) {
-    var random = SplitMix(6)
+    var random = SplitMix64(seed: 6)
     for groups in [0, 1, 3, 20] {
       var x = random.floats(groups * 128)
       if groups > 2 { for i in 128..<256 { x[i] = 0 } }

@@ -1,5 +1,6 @@
 import CTernary
 import Foundation
+import TestSupport
 import Testing
 
 /// The kernels of this processor, best first, by name.
@@ -17,20 +18,7 @@ struct Path: Sendable, CustomTestStringConvertible {
   static var scalar: Path { Path(kernels: ct_scalar().pointee, name: "scalar") }
 }
 
-/// Random numbers that are the same in every run.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-
+extension SplitMix64 {
   mutating func floats(_ count: Int, in range: ClosedRange<Float> = -4...4) -> [Float] {
     (0..<count).map { _ in Float.random(in: range, using: &self) }
   }

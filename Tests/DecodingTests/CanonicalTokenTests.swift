@@ -1,6 +1,7 @@
 import Basics
 import Decoding
 import Foundation
+import TestSupport
 import Testing
 import Tokenizer
 
@@ -18,7 +19,7 @@ private enum Shared {
   ]
 
   /// A property's schema and a value for it.
-  private func property(_ random: inout SeededGenerator, depth: Int) -> (schema: JSON, value: JSON) {
+  private func property(_ random: inout SplitMix64, depth: Int) -> (schema: JSON, value: JSON) {
     func text() -> String { Self.values.randomElement(using: &random) ?? "x" }
     switch Int.random(in: 0..<(depth > 1 ? 7 : 9), using: &random) {
     case 0, 1: return (["type": "string"], .string(text()))
@@ -37,7 +38,7 @@ private enum Shared {
     }
   }
 
-  private func object(_ random: inout SeededGenerator, depth: Int) -> (schema: JSON, value: JSON) {
+  private func object(_ random: inout SplitMix64, depth: Int) -> (schema: JSON, value: JSON) {
     var (properties, value, required) = (JSON.Object(), JSON.Object(), [JSON]())
     for key in Self.keys.shuffled(using: &random).prefix(Int.random(in: 1...4, using: &random)) {
       let (schema, found) = property(&random, depth: depth)
@@ -53,7 +54,7 @@ private enum Shared {
     let tokenizer = try Tokenizer.load("\(Shared.tokenizers)/\(name).gguf")
     let vocabulary = WriterVocabulary(tokenizer)
     let lengths = TokenLengths(tokenizer)
-    var random = SeededGenerator(state: 61)
+    var random = SplitMix64(seed: 61)
     var tokens = 0
     for _ in 0..<100 {
       let (schema, value) = object(&random, depth: 0)

@@ -1,5 +1,6 @@
 import Basics
 import Decoding
+import TestSupport
 import Testing
 
 /// A vocabulary made up for a test: all byte strings given, ids in their order.
@@ -32,20 +33,9 @@ enum HardTexts {
   }
 }
 
-/// A generator that repeats itself: a failure can be looked into.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
 
 @Suite struct CopySourceTests {
-  private func randomPieces(of text: String, _ random: inout SeededGenerator) -> [[UInt8]] {
+  private func randomPieces(of text: String, _ random: inout SplitMix64) -> [[UInt8]] {
     let escaped = Array(JSON.string(text).compact.utf8.dropFirst().dropLast())
     guard escaped.count > 1 else { return [] }
     return (0..<20).map { _ in
@@ -56,7 +46,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
   /// Any walk over permitted tokens can be closed, and then what was written is, unescaped and trimmed, the evidence; the evidence is in the text, at the offsets given.
   @Test func everyWalkEndsInAPartOfTheText() throws {
-    var random = SeededGenerator(state: 1)
+    var random = SplitMix64(seed: 1)
     for round in 0..<1500 {
       let text = HardTexts.random(&random, atoms: Int.random(in: 1...14, using: &random))
       let pieces = randomPieces(of: text, &random)

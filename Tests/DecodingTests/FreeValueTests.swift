@@ -2,10 +2,11 @@ import Basics
 import Testing
 
 import Decoding
+import TestSupport
 
 /// What every machine promises, checked along random ways through it.
 private struct Walker {
-  var random: SeededGenerator
+  var random: SplitMix64
   let value: FreeValue
 
   /// The bytes of a value, chosen at random from what may follow; nil when it became too long.
@@ -63,7 +64,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
     var walked = 0
     for (index, (rule, name)) in try Self.rules().enumerated() {
       guard let value = try? FreeValue(rule, defaultMaxLength: 20) else { continue }
-      var walker = Walker(random: SeededGenerator(state: UInt64(index)), value: value)
+      var walker = Walker(random: SplitMix64(seed: UInt64(index)), value: value)
       for round in 0..<40 {
         guard let bytes = walker.walk(endingAfter: round) else { Issue.record("\(name): no end"); continue }
         guard let json = try? JSON.parse(String(decoding: bytes, as: UTF8.self)), case .string(let text) = json else { Issue.record("\(name): \(bytes) is no string"); continue }
@@ -84,7 +85,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
       last = last.flatMap { text in alphabet.map { text + $0 } }
       texts += last
     }
-    var random = SeededGenerator(state: 17)
+    var random = SplitMix64(seed: 17)
     for length in 4...8 { for _ in 0..<1500 { texts.append((0..<length).map { _ in alphabet.prefix(8).randomElement(using: &random) ?? "a" }.joined()) } }
     texts += (1...9).flatMap { count in ["a", "b", "ab", "aaabb", "😀aé\n", "bcc"].map { String(repeating: $0, count: count) } }
     for (rule, name) in try Self.rules() {
@@ -146,7 +147,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
   }
 
   /// A number in hundredths, in some spelling of JSON.
-  private func spelling(_ hundredths: Int, _ random: inout SeededGenerator) -> String {
+  private func spelling(_ hundredths: Int, _ random: inout SplitMix64) -> String {
     let sign = hundredths < 0 ? "-" : ""
     let whole = abs(hundredths) / 100
     let fraction = abs(hundredths) % 100
@@ -158,7 +159,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
   }
 
   @Test func exactlyTheNumbersWithinTheBoundsCanBeWritten() throws {
-    var random = SeededGenerator(state: 23)
+    var random = SplitMix64(seed: 23)
     for round in 0..<300 {
       let bounds = [Int.random(in: -1500...1500, using: &random), Int.random(in: -15...15, using: &random), Int.random(in: -15...15, using: &random) * 100]
       let low = round % 5 == 0 ? nil : bounds.randomElement(using: &random)
@@ -185,7 +186,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
   }
 
   @Test func everyWayEndsInANumberWithinTheBounds() throws {
-    var random = SeededGenerator(state: 29)
+    var random = SplitMix64(seed: 29)
     let bounds = ["0", "-1", "1", "100", "1e3", "-2.5E+1", "0.000001", "-0.000001", "1e-9", "-1e-9", "1e15", "999999999999999", "-999999999999999", "123456789.123456", "7.0000001", "1e400", "-1e400", "0.1", "0.30000000000000004"]
     var walked = 0
     for index in 0..<400 {
@@ -193,7 +194,7 @@ private func accepts(_ value: FreeValue, _ text: String) -> Bool { value.next(va
       let high = Int.random(in: 0..<3, using: &random) == 0 ? nil : bounds.randomElement(using: &random)
       let rule = try rule(low, high, isInteger: index % 3 == 0, exclusive: (Bool.random(using: &random), Bool.random(using: &random)))
       guard let value = try? FreeValue(rule) else { continue }
-      var walker = Walker(random: SeededGenerator(state: UInt64(index)), value: value)
+      var walker = Walker(random: SplitMix64(seed: UInt64(index)), value: value)
       for round in 0..<20 {
         guard let bytes = walker.walk(endingAfter: round) else { Issue.record("no end"); continue }
         let text = String(decoding: bytes, as: UTF8.self)

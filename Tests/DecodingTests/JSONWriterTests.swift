@@ -1,5 +1,6 @@
 import Basics
 import Decoding
+import TestSupport
 import Testing
 
 /// A model that likes tokens by chance, the same for the same text before: what is chosen depends on what was fed, as with a real one.
@@ -11,7 +12,7 @@ private struct ChanceModel {
     var hash = seed
     for token in prefix { hash = (hash ^ UInt64(UInt32(bitPattern: token))) &* 0x100_0000_01B3 }
     return candidates.map { token in
-      var random = SeededGenerator(state: hash ^ UInt64(UInt32(bitPattern: token)) &* 0x9E37_79B9)
+      var random = SplitMix64(seed: hash ^ UInt64(UInt32(bitPattern: token)) &* 0x9E37_79B9)
       return Float(random.next() % 10_000) / 1000
     }
   }
@@ -87,7 +88,7 @@ private final class ToyTokenizer: Sendable {
   /// A constraint by chance: objects, lists, choices, all kinds of values.
   ///
   /// - Parameter hasFree: whether a half of its strings and numbers are the model's own.
-  private func constraint(_ random: inout SeededGenerator, hasFree: Bool = false) -> Constraint {
+  private func constraint(_ random: inout SplitMix64, hasFree: Bool = false) -> Constraint {
     var constraint = Constraint(nodes: [.literals([.null])], root: 0)
     func add(_ node: Constraint.Node) -> Int {
       constraint.nodes.append(node)
@@ -169,7 +170,7 @@ private final class ToyTokenizer: Sendable {
   }
 
   @Test func whateverIsChosenIsValidAndStandsInTheText() throws {
-    var random = SeededGenerator(state: 31)
+    var random = SplitMix64(seed: 31)
     var (written, failed) = (0, 0)
     for round in 0..<3000 {
       let text = HardTexts.random(&random, atoms: Int.random(in: 1...12, using: &random)) + (Bool.random(using: &random) ? " pump 12. 3.5" : "")
@@ -205,7 +206,7 @@ private final class ToyTokenizer: Sendable {
   }
 
   @Test func freeValuesAreValidBesideCopiedOnes() throws {
-    var random = SeededGenerator(state: 34)
+    var random = SplitMix64(seed: 34)
     var (written, truncated, failed) = (0, 0, 0)
     for round in 0..<600 {
       let text = HardTexts.random(&random, atoms: Int.random(in: 1...8, using: &random)) + " pump 12. 3.5"
@@ -247,7 +248,7 @@ private final class ToyTokenizer: Sendable {
   }
 
   @Test func draftsChangeNothingButTheNumberOfPasses() throws {
-    var random = SeededGenerator(state: 32)
+    var random = SplitMix64(seed: 32)
     var passes = (with: 0, without: 0)
     for _ in 0..<2000 {
       let text = HardTexts.random(&random, atoms: Int.random(in: 1...12, using: &random)) + " pump 12. 3.5"
@@ -277,7 +278,7 @@ private final class ToyTokenizer: Sendable {
     object.properties.append(field(.literals([true, false]), "on", in: &constraint, required: false))
     constraint.nodes.append(.object(object))
     constraint.root = constraint.nodes.count - 1
-    var random = SeededGenerator(state: 33)
+    var random = SplitMix64(seed: 33)
     for _ in 0..<500 {
       let source = Self.tokenizer.vocabulary.source("Ventil ab pump. open")
       var writer = try JSONWriter(constraint, source: source, vocabulary: Self.tokenizer.writing, end: ToyTokenizer.end, draftLength: 0)

@@ -4,6 +4,7 @@ import Testing
 import Tokenizer
 
 import Decoding
+import TestSupport
 
 @Suite struct TokenMaskTests {
   private static let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -42,7 +43,7 @@ import Decoding
     let ids = (0..<TokenID(tokenizer.count)).filter { !tokenizer.bytes($0).isEmpty && tokenizer.token(tokenizer.bytes($0)) == $0 }
     // Little room for masks, so that some are given up and made again.
     let masks = TokenMasks(tokenizer, capacity: 1 << 18)
-    var random = SeededGenerator(state: 31)
+    var random = SplitMix64(seed: 31)
     var compared = 0
     for (value, name) in try Self.values() {
       for round in 0..<(tokenizer.count > 10_000 ? 2 : 12) {
@@ -101,7 +102,7 @@ import Decoding
   }
 
   @Test func masksAreSetsOfTokens() {
-    var random = SeededGenerator(state: 37)
+    var random = SplitMix64(seed: 37)
     for count in [0, 1, 5, 63, 300, 1000] {
       let tokens = Array((0..<TokenID(1000)).shuffled(using: &random).prefix(count))
       let mask = TokenMask(tokens, of: 1000)

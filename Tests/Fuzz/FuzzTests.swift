@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Every reader of strangers' bytes, a short while: what the corpus has, then what comes of changing it at random. Bad input gets an error; a trap, a fault or a mistake that the target finds ends
@@ -15,7 +16,7 @@ import Testing
     let seed = known ?? UInt64.random(in: 0..<1 << 32)
     let last = NSTemporaryDirectory() + "sterna-fuzz-last-\(name)"
     print("fuzzing \(name): STERNA_FUZZ_SEED=\(seed)\(known.map { _ in ", an input that ends this process is \(last)" } ?? "")")
-    var random = Seeded(state: seed)
+    var random = SplitMix64(seed: seed)
     var accepted = 0
     for i in 0..<corpus.count + Self.factor * (Self.inputs[name] ?? 8000) {
       let input = i < corpus.count ? corpus[i] : changed(corpus, &random)
@@ -37,7 +38,7 @@ import Testing
   }
 
   /// One of the corpus after one to eight changes.
-  private func changed(_ corpus: [[UInt8]], _ random: inout Seeded) -> [UInt8] {
+  private func changed(_ corpus: [[UInt8]], _ random: inout SplitMix64) -> [UInt8] {
     var bytes = corpus[Int.random(in: 0..<corpus.count, using: &random)]
     for _ in 0..<Int.random(in: 1...8, using: &random) {
       let at = Int.random(in: 0...bytes.count, using: &random)
@@ -55,18 +56,5 @@ import Testing
       }
     }
     return bytes
-  }
-}
-
-/// SplitMix64.
-private struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

@@ -2,11 +2,12 @@ import Basics
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// Sequences that continue a part of another one, and drafts that are taken back. All comparisons are bit for bit.
 @Suite struct ContinuationTests {
-  private static func tokens(_ count: Int, _ random: inout Random) -> [Int32] { (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) } }
+  private static func tokens(_ count: Int, _ random: inout SplitMix64) -> [Int32] { (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) } }
 
   /// 3.4 million random weights.
   private static let pocket = Result {
@@ -17,7 +18,7 @@ import Testing
   }
 
   @Test(arguments: KVFormat.allCases) func aBeginningOfASequenceIsContinuedAsIfNothingFollowedIt(kv: KVFormat) throws {
-    var random = Random(state: 31)
+    var random = SplitMix64(seed: 31)
     let model = try model(packed("bitnet-offline"), kv: kv)
     let width = model.configuration.hiddenSize
     // Three generations, one of them shorter than a group of keys.
@@ -69,7 +70,7 @@ import Testing
   /// Drafts of all lengths, some of them accepted in part, at all places: the same bits as token by token without any.
   @Test(arguments: KVFormat.allCases, [(1, 128), (3, 128), (2, 7), (1, 1)])
   func draftsLeaveNoTrace(kv: KVFormat, machine: (threads: Int, batch: Int)) throws {
-    var random = Random(state: 37)
+    var random = SplitMix64(seed: 37)
     // Threads share the work of models that are worth it.
     let packed = try machine.threads > 1 ? Self.pocket.get() : packed("bitnet-silu")
     let model = try model(packed, threads: machine.threads, kv: kv, batchTokens: machine.batch)
@@ -102,7 +103,7 @@ import Testing
 
   /// The tree's other shape: a verified draft in one sequence of a batch beside others that decode.
   @Test(arguments: KVFormat.allCases) func draftsDoNotDisturbTheirCompany(kv: KVFormat) throws {
-    var random = Random(state: 41)
+    var random = SplitMix64(seed: 41)
     let model = try model(packed("llama-bitlinear"), threads: 2, kv: kv, batchTokens: 16)
     let jobs = (0..<4).map { _ in Self.tokens(30, &random) }
     let want = try jobs.map { try model.run($0).values }

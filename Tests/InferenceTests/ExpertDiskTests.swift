@@ -2,6 +2,7 @@ import Basics
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// Models whose experts stay on disk: nobody can tell from the results.
@@ -29,7 +30,7 @@ import Testing
   }
 
   private func tokens(_ count: Int, seed: UInt64) -> [Int32] {
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     return (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) }
   }
 
@@ -200,7 +201,7 @@ import Testing
   }
 
   @Test func nobodyIsBetterThanBeladyAndMoreRoomIsNeverWorse() throws {
-    var random = Random(state: 3)
+    var random = SplitMix64(seed: 3)
     let calls = (0..<400).map { i in [i % 2] + Array((0..<8).shuffled(using: &random).prefix(3)).map { min($0, Int.random(in: 0..<8, using: &random)) }.uniqued().sorted() }
     let trace = try trace(calls)
     var last = [0.0, 0.0, 0.0]

@@ -3,6 +3,7 @@ import CTernary
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// A file of records with random bytes.
@@ -17,7 +18,7 @@ private struct RecordFile {
 
   init(checksums: Bool = true) throws {
     path = FileManager.default.temporaryDirectory.appendingPathComponent("records-\(UUID().uuidString)").path
-    var random = Random(state: 1)
+    var random = SplitMix64(seed: 1)
     let kernels = try #require(ct_select(nil)).pointee
     var all = Data(count: 4096)
     var contents: [[[UInt8]]] = []
@@ -55,7 +56,7 @@ private struct RecordFile {
 
   /// Rounds of a block and ascending experts, as tokens and chunks of prompts have them.
   func rounds(_ count: Int, seed: UInt64) -> [(block: Int, experts: [Int])] {
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     return (0..<count).map { round in
       let most = round % 9 == 8 ? Self.experts : Self.chosen  // a prompt's chunk needs many
       let some = Array((0..<Self.experts).shuffled(using: &random).prefix(Int.random(in: 1...most, using: &random)))
@@ -194,7 +195,7 @@ private func run(_ pool: ExpertPool, _ file: RecordFile, _ block: Int, _ experts
     for slots in [Self.perToken, Self.all] {
       let faults = Faults(transient: true)
       let pool = try file.pool(slots: slots, faults: faults)
-      var random = Random(state: 6)
+      var random = SplitMix64(seed: 6)
       for round in file.rounds(120, seed: 7) {
         // Some of it right, some of it wrong, some broken for now.
         let wrong = Int.random(in: 0..<RecordFile.experts, using: &random)

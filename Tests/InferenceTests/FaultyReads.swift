@@ -1,11 +1,12 @@
 import Foundation
 import Inference
 import Synchronization
+import TestSupport
 
 /// Reads that come late, in pieces, out of order, damaged, or not at all.
 final class Faults: RecordReader, @unchecked Sendable {
   private var reader: (any RecordReader)?  // set once, before any thread reads
-  private let state = Mutex((random: Random(state: 9), brokenOffsets: Set<Int>(), attempts: [Int: Int](), continuations: Set<Int>()))
+  private let state = Mutex((random: SplitMix64(seed: 9), brokenOffsets: Set<Int>(), attempts: [Int: Int](), continuations: Set<Int>()))
   private let transient: Bool
   let damagesFirst: Bool
 

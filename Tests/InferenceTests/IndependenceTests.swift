@@ -1,4 +1,5 @@
 import Inference
+import TestSupport
 import Testing
 
 /// A result depends on the tokens before it and on nothing else. All comparisons here are bit for bit.
@@ -6,7 +7,7 @@ import Testing
   static let storages: [KVFormat] = [.f32, .f16, .q8]
 
   private func tokens(_ count: Int, seed: UInt64) -> [Int32] {
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     return (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) }
   }
 

@@ -2,6 +2,7 @@ import Basics
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// The vocabulary's table under a memory limit: on disk, with some rows in memory, and nobody can tell from the results.
@@ -38,7 +39,7 @@ import Testing
       let mapped = try model(packed, limit: nil)
       let streamed = try model(packed, limit: limit)
       #expect(!mapped.streamsHead && streamed.streamsHead && streamed.memory.total <= limit)
-      var random = Random(state: 3)
+      var random = SplitMix64(seed: 3)
       for _ in 0..<4 {
         // More rows than the cache holds, some of them often.
         let ids = (0..<60).map { _ in Int32.random(in: 0..<(Bool.random(using: &random) ? 40 : 4096), using: &random) }

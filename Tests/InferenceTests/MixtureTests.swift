@@ -2,6 +2,7 @@ import Basics
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// Mixtures of experts against the public implementation, and against themselves.
@@ -82,7 +83,7 @@ import Testing
   // MARK: - Independence, bit for bit
 
   private func tokens(_ count: Int, seed: UInt64) -> [Int32] {
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     return (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) }
   }
 
@@ -123,7 +124,7 @@ import Testing
     let packed = try packed(name, trunk: .q8_0, experts: .q4_0)
     let (plain, model) = (try model(packed, kv: kv), try model(packed, threads: 2, kv: kv, kvBudgetBytes: 1 << 24))
     let cache = PrefixCache(model, budgetBytes: 400 * model.kvBytesPerToken)
-    var random = Random(state: 5)
+    var random = SplitMix64(seed: 5)
     let prompts = [9, 33].map { PrefixCacheTests.tokens($0, &random) }
     for round in 0..<8 {
       let job = CachedJob(prompt: prompts[round % 2], text: PrefixCacheTests.tokens(round * 3, &random), suffix: PrefixCacheTests.tokens(3, &random))

@@ -1,6 +1,7 @@
 import Basics
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// Jobs as an engine runs them: prompt, text and what stands behind it, with a cache.
@@ -40,7 +41,7 @@ struct CachedJob {
 }
 
 @Suite struct PrefixCacheTests {
-  static func tokens(_ count: Int, _ random: inout Random) -> [Int32] { (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) } }
+  static func tokens(_ count: Int, _ random: inout SplitMix64) -> [Int32] { (0..<count).map { _ in Int32.random(in: 0..<320, using: &random) } }
 
   private func filled(_ model: Model, _ tokens: [Int32]) throws -> Sequence {
     let sequence = try model.sequence(capacity: tokens.count)
@@ -60,7 +61,7 @@ struct CachedJob {
 
   /// Random tasks whose prompts share beginnings, texts that do, budgets from nothing to plenty.
   @Test(arguments: KVFormat.allCases, [0, 60, 200, 2000]) func resultsDoNotDependOnTheCache(kv: KVFormat, budgetTokens: Int) throws {
-    var random = Random(state: UInt64(budgetTokens) + 1)
+    var random = SplitMix64(seed: UInt64(budgetTokens) + 1)
     let packed = try packed("bitnet-offline")
     let plain = try model(packed, kv: kv)
     let model = try model(packed, threads: 2, kv: kv, kvBudgetBytes: 1 << 24)
@@ -86,7 +87,7 @@ struct CachedJob {
 
   /// Where an entry's keys and values are copied, they are copied right: from any place of a group or pair to any other, across ancestors.
   @Test(arguments: KVFormat.allCases) func copiesAreExact(kv: KVFormat) throws {
-    var random = Random(state: 43)
+    var random = SplitMix64(seed: 43)
     let model = try model(packed("bitnet-online"), kv: kv)
     let cache = PrefixCache(model, budgetBytes: 1 << 30)
     for _ in 0..<40 {
@@ -120,7 +121,7 @@ struct CachedJob {
   // MARK: - What is found
 
   @Test func theLongestBeginningIsFound() throws {
-    var random = Random(state: 47)
+    var random = SplitMix64(seed: 47)
     let model = try model(packed("bitnet-offline"))
     let cache = PrefixCache(model, budgetBytes: 1 << 30)
     let prompt = Self.tokens(20, &random)
@@ -154,7 +155,7 @@ struct CachedJob {
   }
 
   @Test func chainsOfTextsEnd() throws {
-    var random = Random(state: 53)
+    var random = SplitMix64(seed: 53)
     let model = try model(packed("bitnet-offline"))
     let cache = PrefixCache(model, budgetBytes: 1 << 30)
     var tokens: [Int32] = []
@@ -180,7 +181,7 @@ struct CachedJob {
   // MARK: - What is let go
 
   @Test func textsGoBeforePromptsAndTheOldestFirst() throws {
-    var random = Random(state: 59)
+    var random = SplitMix64(seed: 59)
     let model = try model(packed("bitnet-offline"))
     let token = model.kvBytesPerToken
     let cache = PrefixCache(model, budgetBytes: 100 * token)
@@ -214,7 +215,7 @@ struct CachedJob {
   }
 
   @Test func whatIsInUseStays() throws {
-    var random = Random(state: 61)
+    var random = SplitMix64(seed: 61)
     let packed = try packed("bitnet-offline")
     let token = try model(packed).kvBytesPerToken
     let model = try model(packed, kvBudgetBytes: 100 * token)
@@ -248,7 +249,7 @@ struct CachedJob {
 
   /// Copies come out of the model's budget: where that is used up, texts make room, and else nothing is stored.
   @Test func theModelsBudgetHolds() throws {
-    var random = Random(state: 67)
+    var random = SplitMix64(seed: 67)
     let packed = try packed("bitnet-offline")
     let token = try model(packed).kvBytesPerToken
     let model = try model(packed, kvBudgetBytes: 100 * token)

@@ -2,6 +2,7 @@ import Basics
 import Foundation
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// Prompts on disk: the same bits after a restart, and nothing but those.
@@ -10,7 +11,7 @@ import Testing
   private let job: CachedJob
 
   init() {
-    var random = Random(state: 71)
+    var random = SplitMix64(seed: 71)
     prompt = PrefixCacheTests.tokens(21, &random)
     job = CachedJob(prompt: prompt, text: PrefixCacheTests.tokens(9, &random), suffix: [3, 1, 4])
   }
@@ -69,7 +70,7 @@ import Testing
   }
 
   @Test(arguments: KVFormat.allCases) func allLengthsComeBack(kv: KVFormat) throws {
-    var random = Random(state: 73)
+    var random = SplitMix64(seed: 73)
     try withFolder { folder in
       let model = try model(packed("bitnet-offline"), kv: kv)
       for count in [1, 2, 3, 14, 15, 16, 17, 31, 32, 33, 100] {
@@ -144,7 +145,7 @@ import Testing
   }
 
   @Test func filesStayWithinTheirBudget() throws {
-    var random = Random(state: 79)
+    var random = SplitMix64(seed: 79)
     try withFolder { folder in
       let model = try model(packed("bitnet-offline"))
       let prompts = (0..<5).map { _ in PrefixCacheTests.tokens(20, &random) }

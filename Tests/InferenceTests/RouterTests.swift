@@ -1,6 +1,7 @@
 import CTernary
 import Inference
 import ModelFile
+import TestSupport
 import Testing
 
 /// The choice of experts, against the same rules written with sorted lists in double precision.
@@ -63,7 +64,7 @@ import Testing
   ]
 
   @Test(arguments: rules) func choosesAndWeighsAsTheRulesSay(rules: Rules) throws {
-    var random = Random(state: 3)
+    var random = SplitMix64(seed: 3)
     for _ in 0..<200 {
       let logits = (0..<rules.experts).map { _ in Float.random(in: -4...4, using: &random) }
       let bias = rules.hasBias ? (0..<rules.experts).map { _ in Float.random(in: -0.3...0.3, using: &random) } : nil
@@ -81,7 +82,7 @@ import Testing
 
   /// Weights may be damaged; then the result is nonsense, but the experts are experts, each once.
   @Test(arguments: rules, [Float.nan, .infinity, -.infinity]) func whateverTheLogitsAreTheExpertsExist(rules: Rules, bad: Float) throws {
-    var random = Random(state: 4)
+    var random = SplitMix64(seed: 4)
     for round in 0..<50 {
       let share = round == 0 ? 1 : Double.random(in: 0...1, using: &random)
       let logits = (0..<rules.experts).map { _ in Double.random(in: 0..<1, using: &random) < share ? bad : Float.random(in: -1...1, using: &random) }

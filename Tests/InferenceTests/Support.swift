@@ -76,15 +76,3 @@ func relativeError(_ got: [Float], _ want: [Float]) -> Float {
 func argmax(_ logits: [Float]) -> Int32 {
   Int32(logits.indices.max { logits[$0] < logits[$1] || logits[$0] == logits[$1] && $0 > $1 } ?? 0)
 }
-
-/// Splitmix64: the same numbers on every machine.
-struct Random: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}

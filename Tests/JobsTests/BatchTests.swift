@@ -1,12 +1,13 @@
 import Basics
 import Inference
 import Jobs
+import TestSupport
 import Testing
 
 /// Jobs that run together must not know of each other.
 @Suite struct BatchTests {
   private func jobs(_ count: Int, seed: UInt64) -> [Job] {
-    var random = SeededGenerator(state: seed)
+    var random = SplitMix64(seed: seed)
     let labelSets = [["leak", "fire"], ["leak", "leakage", "leak in pump", "le", "l"], (0..<30).map { "label number \($0)" }]
     let fieldSets = [[Job.Field("serialNumber"), Job.Field("pressure", kind: .number)], [Job.Field("place")]]
     return (0..<count).map { _ in
@@ -157,7 +158,7 @@ import Testing
   }
 
   @Test func aPassIsSharedByUrgencyThenLengthWithAPartForTheFirst() {
-    var random = SeededGenerator(state: 24)
+    var random = SplitMix64(seed: 24)
     for _ in 0..<2000 {
       let readers = (0..<Int.random(in: 0...8, using: &random)).map { _ in (priority: Int.random(in: 0...2, using: &random), left: Int.random(in: 0...200, using: &random)) }
         .sorted { $0.priority > $1.priority }

@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import Jobs
+import TestSupport
 import Testing
 
 #if canImport(FoundationXML)
@@ -9,7 +10,7 @@ import Testing
 
 @Suite struct CalibrationCurveTests {
   private func observations(_ count: Int, seed: UInt64, distinct: Int = 1 << 20, truth: (Double) -> Double) -> [CalibrationCurve.Observation] {
-    var random = SeededGenerator(state: seed)
+    var random = SplitMix64(seed: seed)
     return (0..<count).map { _ in
       let probability = Double(Int.random(in: 0...distinct, using: &random)) / Double(distinct)
       return .init(Float(probability), isRight: Double.random(in: 0..<1, using: &random) < truth(probability))
@@ -63,7 +64,7 @@ import Testing
   }
 
   @Test func calibratedScoresKeepTheirOrderAndSumTo1() throws {
-    var random = SeededGenerator(state: 6)
+    var random = SplitMix64(seed: 6)
     let curves = try [{ $0 * 0.3 }, { $0 }, { 0.5 + $0 / 2 }].map { try CalibrationCurve(fitting: observations(2000, seed: 7, truth: $0)) }
     for round in 0..<300 {
       let count = Int.random(in: 2...40, using: &random)

@@ -1,6 +1,7 @@
 import Basics
 import Inference
 import Jobs
+import TestSupport
 import Testing
 
 /// Random models answer nonsense; what is tested here is what must hold whatever they answer.
@@ -105,7 +106,7 @@ import Testing
   }
 
   @Test func everyValueStandsInTheText() throws {
-    var random = SeededGenerator(state: 7)
+    var random = SplitMix64(seed: 7)
     for model in ["bitnet-offline", "llama-bitlinear"] {
       let engine = try engine(model)
       for _ in 0..<40 {
@@ -116,7 +117,7 @@ import Testing
   }
 
   @Test func theAnswerIsTheSameForAnyThreadsOrderAndCache() throws {
-    var random = SeededGenerator(state: 8)
+    var random = SplitMix64(seed: 8)
     let texts = (0..<12).map { _ in hardText(&random) }
     let one = try engine()
     let two = try engine { $0.threads = 2; $0.batchTokens = 5 }
@@ -129,7 +130,7 @@ import Testing
 
   @Test func aBudgetThatRunsOutStillGivesAnObjectAndIsFlagged() throws {
     let engine = try engine()
-    var random = SeededGenerator(state: 9)
+    var random = SplitMix64(seed: 9)
     var flagged = 0
     for budget in [1, 5, 20, 21, 22, 23, 25, 30, 40, 60] {
       var job = Job(input: hardText(&random) + " pump 12 is at 3.5 bar", work: .extract(fields))

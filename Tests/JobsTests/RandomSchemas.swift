@@ -1,9 +1,10 @@
 import Basics
 import Jobs
+import TestSupport
 
 /// JSON Schemas by chance, as documents: everything that a client may send, in all combinations.
 struct RandomSchemas {
-  var random: SeededGenerator
+  var random: SplitMix64
 
   /// Strings of `enum` and `const`: none of them stands in a text of the tests, so a value without evidence is one of these or free.
   static let words = ["~open", "~closed", "~it's \"so\"", "~größer", "~a/b"]
@@ -86,7 +87,7 @@ struct RandomSchemas {
 }
 
 /// Texts with everything that makes copying hard, and with numbers, dates and what formats describe.
-func richText(_ random: inout SeededGenerator) -> String {
+func richText(_ random: inout SplitMix64) -> String {
   let atoms = [
     "24.11.2026", "2026-11-24", "14:30", "at 2 PM", "2026-11-24T14:30:05Z", "November 24, 2026", "SN-12", "AB-7", "-7", "1,234.5", "12", "12.0", "007", "−3", "1e3", "10.0.0.1", "ops@example.org",
     "8d3f1c60-9a4e-4f4e-9a7f-0123456789ab", "pump 7", "pump pump", "Ventil.", "\"ab\"", "a", "a",

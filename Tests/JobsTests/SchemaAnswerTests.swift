@@ -3,13 +3,14 @@ import Decoding
 import Foundation
 import Inference
 import Jobs
+import TestSupport
 import Testing
 
 /// Schemas, texts and models by chance: whatever is asked of whom, an answer is valid, grounded, and the same in every company.
 @Suite struct SchemaAnswerTests {
   /// Jobs whose schemas compile: of those by chance some can be fulfilled by no value.
   private static func jobs(_ count: Int, seed: UInt64, budgets: ClosedRange<Int>, allowsFree: Bool = true) -> [Job] {
-    var schemas = RandomSchemas(random: SeededGenerator(state: seed))
+    var schemas = RandomSchemas(random: SplitMix64(seed: seed))
     var jobs: [Job] = []
     while jobs.count < count {
       guard let schema = try? Job.Schema(compiling: schemas.document(allowsFree: allowsFree && jobs.count % 2 == 0)) else { continue }

@@ -3,6 +3,7 @@ import Foundation
 import Inference
 import Jobs
 import ModelFile
+import TestSupport
 import Tokenizer
 
 let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Fixtures/models").path
@@ -55,20 +56,9 @@ func engine(
   return try JobEngine(try PackedFixtures.shared[model].get(), options: options, template: template)
 }
 
-/// A generator that repeats itself: a failure can be looked into.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
 
 /// Texts with everything that makes copying hard.
-func hardText(_ random: inout SeededGenerator) -> String {
+func hardText(_ random: inout SplitMix64) -> String {
   let atoms = [
     "pump", "Ventil", " ", " ", " ", "  ", "\n", "\t", "\"", "\\", "\\n", "\u{1}", "é", "e\u{301}", "👩‍🚒", "🔥", "温度", "計", "नमस्ते", "12", "3.5", "-7", ".", ",", "{", "}", "null",
     "<|eot_id|>", "SN-12", "x",

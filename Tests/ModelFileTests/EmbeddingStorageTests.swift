@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Embedding rows in every storage, read back by decoders written from the description of the blocks (docs/format.md).
@@ -88,7 +89,7 @@ import Testing
   @Test(arguments: [EmbeddingTable.Storage.q8, .q6, .q4]) func unusualRowsSurvive(storage: EmbeddingTable.Storage) throws {
     let scratch = try Scratch()
     let source = MadeSource(.made(hidden: 256, feedForward: 32, blocks: 1, vocabulary: 10))
-    var random = Random(state: 9)
+    var random = SplitMix64(seed: 9)
     let normal = (0..<256).map { _ in MadeSource.normal(&random) }
     let rows: [[Float]] = [
       [Float](repeating: 0, count: 256), [Float](repeating: 1, count: 256), [Float](repeating: -3, count: 256),

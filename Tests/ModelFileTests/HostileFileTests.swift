@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Damaged and wrong files: always an error that names the place, never a crash.
@@ -26,7 +27,7 @@ import Testing
     let scratch = try Scratch()
     let whole = try contents(scratch.pack("llama-rmsnorm-bitlinear", options: PackOptions(embedding: .q8)))
     let header = try GGUFFile(scratch["model.gguf"]).dataOffset
-    var random = Random(state: 1)
+    var random = SplitMix64(seed: 1)
     var refused = 0
     for round in 0..<1500 {
       var bytes = whole
@@ -56,7 +57,7 @@ import Testing
     let scratch = try Scratch()
     let whole = try contents(otherForms(kind, in: scratch))
     let header = try GGUFFile(scratch["other.gguf"]).dataOffset
-    var random = Random(state: 2)
+    var random = SplitMix64(seed: 2)
     var refused = 0
     for _ in 0..<500 {
       var bytes = whole

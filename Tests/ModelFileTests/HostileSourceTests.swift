@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// GGUF files and float checkpoints that are damaged, lie, or are not what they should be.
@@ -129,7 +130,7 @@ import Testing
 
   /// The file of a real, but not ternary model: said at the first value that does not fit, with advice.
   @Test(arguments: [GGUFTensorType.f32, .f16, .q8_0, .q6_K, .iq4_nl, .q4_K]) func modelsThatAreNotTernary(_ type: GGUFTensorType) throws {
-    var random = Random(state: 4)
+    var random = SplitMix64(seed: 4)
     let error = try refusal("qwen3", type == .iq4_nl || type == .q4_K ? .f16 : type) {
       $0.change("blk.0.attn_k.weight") { tensor in
         let (values, size) = type.block
@@ -199,7 +200,7 @@ import Testing
   /// Whatever the header says, it is refused or everything that is read lies inside the file.
   @Test func damagedFilesNeverCrash() throws {
     let scratch = try Scratch()
-    var random = Random(state: 11)
+    var random = SplitMix64(seed: 11)
     for type in [GGUFTensorType.tq1_0, .i2_s, .q8_0] {
       var file = TinyTernary("llama").gguf(type)
       file.tensors.append(("rope_freqs.weight", [32], 0, [Float](repeating: 1, count: 32).flatMap { G.int($0.bitPattern) }))

@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Neurons of the feed-forward part that are always zero are not stored, and nothing else changes.
@@ -89,7 +90,7 @@ import Testing
     let model = try source.packed(in: scratch, PackOptions(embedding: .f32, layout: .small))
     defer { withExtendedLifetime(model) {} }
     let c = source.configuration
-    var random = Random(state: 5)
+    var random = SplitMix64(seed: 5)
     for (i, block) in model.weights.blocks.enumerated() {
       #expect(block.gate.rows < c.feedForwardSize)
       func whole(_ name: String, _ columns: Int) throws -> (Int, Int) -> Int {

@@ -1,5 +1,6 @@
 import Basics
 import ModelFile
+import TestSupport
 
 /// A model made up by a test: every value of every tensor is in memory, and what is packed can be compared with it.
 final class MadeSource: WeightSource {
@@ -17,7 +18,7 @@ final class MadeSource: WeightSource {
   init(_ configuration: ModelConfiguration, _ kind: Scales = .tensor, seed: UInt64 = 1) {
     self.configuration = configuration
     self.kind = kind
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     for planned in configuration.plan() {
       switch planned.kind {
       case .vector(let count): floats[planned.name] = (0..<count).map { _ in Float.random(in: 0.5...1.5, using: &random) }
@@ -35,7 +36,7 @@ final class MadeSource: WeightSource {
   }
 
   /// The sum of twelve uniform numbers: nearly normal, with variance 1.
-  static func normal(_ random: inout Random) -> Float { (0..<12).reduce(-6) { sum, _ in sum + Float.random(in: 0...1, using: &random) } }
+  static func normal(_ random: inout SplitMix64) -> Float { (0..<12).reduce(-6) { sum, _ in sum + Float.random(in: 0...1, using: &random) } }
 
   func check(_ plan: [PlannedTensor]) throws(SternaError) {}
 

@@ -2,6 +2,7 @@ import Basics
 import CTernary
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Each way in which mixtures are stored in the wild, against the values that it stands for.
@@ -76,7 +77,7 @@ import Testing
 
   /// Turns the experts of a mixture into random 4-bit floats; returns what they stand for, by name.
   private func store(_ source: inout PlainSafetensors, as spelling: Spelling) -> [String: [Float]] {
-    var random = Random(state: 4)
+    var random = SplitMix64(seed: 4)
     var meant: [String: [Float]] = [:]
     var parts: [String: (codes: [UInt8], scales: [UInt8])] = [:]
     for name in source.entries.keys.filter({ $0.contains(".experts.") }).sorted() {
@@ -183,7 +184,7 @@ import Testing
   // MARK: - GGUF
 
   /// Random blocks of a type, of which all are right.
-  private func blocks(_ type: GGUFTensorType, values: Int, _ random: inout Random) -> [UInt8] {
+  private func blocks(_ type: GGUFTensorType, values: Int, _ random: inout SplitMix64) -> [UInt8] {
     (0..<values / type.block.elements).flatMap { _ -> [UInt8] in
       var block = (0..<type.block.bytes).map { _ in UInt8.random(in: 0...255, using: &random) }
       func put(_ value: Float, _ at: Int) { block.replaceSubrange(at..<at + 2, with: HandMadeGGUF.int(Float16(value).bitPattern)) }
@@ -223,7 +224,7 @@ import Testing
     ] { file.set("qwen3moe.\(key)", UInt32(value)) }
     file.set("qwen3moe.attention.layer_norm_rms_epsilon", Float(1e-6))
     file.set("tokenizer.ggml.eos_token_id", UInt32(1))
-    var random = Random(state: 11)
+    var random = SplitMix64(seed: 11)
     for (name, shape) in [
       ("token_embd", [hidden, 16]), ("output_norm", [hidden]), ("blk.0.attn_norm", [hidden]), ("blk.0.ffn_norm", [hidden]), ("blk.0.attn_q_norm", [head]), ("blk.0.attn_k_norm", [head]),
       ("blk.0.attn_q", [hidden, 4 * head]), ("blk.0.attn_k", [hidden, 2 * head]), ("blk.0.attn_v", [hidden, 2 * head]), ("blk.0.attn_output", [4 * head, hidden]),
@@ -261,7 +262,7 @@ import Testing
 
   /// A code that stands for nothing must not become a weight.
   @Test(arguments: [GGUFTensorType.tq1_0, .tq2_0]) func damagedTernaryBlocksAreNoNumbers(type: GGUFTensorType) {
-    var random = Random(state: 3)
+    var random = SplitMix64(seed: 3)
     var block = blocks(type, values: 256, &random)
     block[7] = type == .tq1_0 ? 1 : 0xC0
     var values = [Float](repeating: 0, count: 256)

@@ -2,6 +2,7 @@ import Basics
 import CTernary
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Mixtures from hub folders: what is read, what is left out, what is refused.
@@ -122,7 +123,7 @@ import Testing
     let plain = scratch["plain"]
     try FileManager.default.copyItem(atPath: "\(fixtures)/deepseek-v3", toPath: plain)
     var (coded, decoded) = (try PlainSafetensors(folder + "/model.safetensors"), PlainSafetensors())
-    var random = Random(state: 8)
+    var random = SplitMix64(seed: 8)
     for (name, entry) in coded.entries {
       decoded.entries[name] = entry
       guard entry.shape.count == 2, name.contains("_proj") else { continue }
@@ -207,7 +208,7 @@ import Testing
     let scratch = try Scratch()
     let whole = try contents(scratch.pack(name, options: PackOptions(embedding: .q8, trunk: .q8_0, experts: .q4_0)))
     let header = try GGUFFile(scratch["model.gguf"]).dataOffset
-    var random = Random(state: 6)
+    var random = SplitMix64(seed: 6)
     var refused = 0
     for _ in 0..<400 {
       var bytes = whole

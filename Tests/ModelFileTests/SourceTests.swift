@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 import Testing
 
 /// Every weight and scale of a source is that of the model that was written.
@@ -46,7 +47,7 @@ func expectSame(_ source: some WeightSource, _ model: TinyTernary, _ granularity
   /// In trained models the rows and columns of a neuron have zeros together; that tells the layouts apart.
   @Test func theWrongLayoutOfATrainedModelIsRefused() throws {
     let scratch = try Scratch()
-    var random = Random(state: 8)
+    var random = SplitMix64(seed: 8)
     var model = TinyTernary("llama", seed: 8)
     for neuron in 0..<512 {
       let live = Double.random(in: 0.3...0.9, using: &random)

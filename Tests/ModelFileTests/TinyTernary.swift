@@ -1,6 +1,7 @@
 import Basics
 import Foundation
 import ModelFile
+import TestSupport
 
 /// A random model of one block whose matrices are ternary to the bit, and the ways in which other programs would write it. The encoders
 /// are written from the formats' definitions, one weight at a time.
@@ -37,7 +38,7 @@ struct TinyTernary {
   init(_ architecture: String = "llama", _ granularity: Granularity = .tensor, seed: UInt64 = 1) {
     self.architecture = architecture
     self.granularity = granularity
-    var random = Random(state: seed)
+    var random = SplitMix64(seed: seed)
     let shapes = [
       ("attn_q", "self_attn.q_proj", queryHeads * headSize, hidden), ("attn_k", "self_attn.k_proj", kvHeads * headSize, hidden),
       ("attn_v", "self_attn.v_proj", kvHeads * headSize, hidden), ("attn_output", "self_attn.o_proj", hidden, queryHeads * headSize),

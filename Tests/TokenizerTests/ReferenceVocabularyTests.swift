@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 import Tokenizer
 
@@ -70,7 +71,7 @@ import Tokenizer
   }
 
   @Test func anyBytesComeBack() {
-    var random = Random(1)
+    var random = SplitMix64(seed: 1)
     for length in 0..<300 {
       let bytes = random.bytes(length)
       #expect(tokenizer.decode(tokenizer.encode(bytes)) == bytes)
@@ -98,7 +99,7 @@ import Tokenizer
     let vocab = try #require(model["vocab"] as? [String: Int])
     var ranks: [[String]: Int] = [:]
     for (rank, merge) in try #require(model["merges"] as? [[String]]).enumerated() { ranks[merge] = rank }
-    var random = Random(2)
+    var random = SplitMix64(seed: 2)
     for length in [1, 2, 5, 20, 31, 32, 33, 34, 60, 200] {
       for _ in 0..<20 {
         // One piece of letters, long ones too, so that both ways of merging are compared.

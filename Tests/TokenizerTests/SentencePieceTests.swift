@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 import Tokenizer
 
@@ -95,7 +96,7 @@ import Tokenizer
   }
 
   @Test func anyBytesComeBack() {
-    var random = Random(3)
+    var random = SplitMix64(seed: 3)
     for length in 0..<200 {
       let bytes = random.bytes(length)
       #expect(tokenizer.decode(tokenizer.encode(bytes)) == bytes)

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 import Tokenizer
 
@@ -28,7 +29,7 @@ import Tokenizer
   }
 
   private func compare(_ rule: SplitRule, _ expected: (String) throws -> [[UInt8]]) throws {
-    var random = Random(UInt64(rule.rawValue))
+    var random = SplitMix64(seed: UInt64(rule.rawValue))
     for length in [1, 2, 3, 4, 5, 6, 8, 12, 20, 60] {
       for _ in 0..<300 {
         let text = random.text(length)
@@ -85,7 +86,7 @@ import Tokenizer
   }
 
   @Test(arguments: SplitRule.allCases) func piecesCoverAnyBytes(_ rule: SplitRule) {
-    var random = Random(7)
+    var random = SplitMix64(seed: 7)
     for length in 0..<200 {
       let bytes = random.bytes(length)
       let pieces = TextSplitter.pieces(of: bytes, rule)

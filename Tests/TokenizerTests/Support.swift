@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 import Tokenizer
 
@@ -28,18 +29,7 @@ final class TemporaryFolder {
   }
 }
 
-/// Reproducible random numbers (SplitMix64).
-struct Random: RandomNumberGenerator {
-  var state: UInt64
-  init(_ seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z >> 31
-  }
-
+extension SplitMix64 {
   /// A text of characters that the split rules tell apart, common ones often.
   mutating func text(_ length: Int) -> String {
     let alphabet = Array(

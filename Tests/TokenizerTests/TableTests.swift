@@ -1,6 +1,7 @@
-import Foundation
-import Testing
 import Basics
+import Foundation
+import TestSupport
+import Testing
 import Tokenizer
 
 /// The packed form: the same answers as the source, and no harm from damage.
@@ -41,7 +42,7 @@ import Tokenizer
       try folder.write(text.replacingOccurrences(of: "\"VOCAB\"", with: vocab), to: "tokenizer.json")
       tables = try Tokenizer.pack(hubFolder: folder.path)
     }
-    var random = Random(11)
+    var random = SplitMix64(seed: 11)
     let letters = String(repeating: "relation hello aaa ", count: 20)
     for round in 0..<3000 {
       let changes = Int.random(in: 1...4, using: &random)

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 
 /// A program in a process of its own, which can be killed at any moment. No shell, no pipes that somebody must read.
 final class Child {
@@ -67,20 +68,14 @@ let buildFolder: String = {
 /// The folder of Package.swift.
 let repository = URL(fileURLWithPath: #filePath).pathComponents.dropLast(4).joined(separator: "/").replacingOccurrences(of: "//", with: "/")
 
-/// Random numbers that can be had again (SplitMix64).
+/// Random numbers that can be had again, and the seed that does it.
 struct Seeded: RandomNumberGenerator {
   let seed: UInt64
-  private var state: UInt64
+  private var generator: SplitMix64
 
-  init(_ seed: UInt64) { (self.seed, state) = (seed, seed) }
+  init(_ seed: UInt64) { (self.seed, generator) = (seed, SplitMix64(seed: seed)) }
 
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-    return z ^ z >> 31
-  }
+  mutating func next() -> UInt64 { generator.next() }
 
   /// From the environment, or a new one; printed, so that a failure can be looked for again.
   static func announced(_ name: String) -> Seeded {
