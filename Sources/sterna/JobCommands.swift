@@ -24,10 +24,17 @@ func trimmed(_ text: some StringProtocol) -> String {
 struct TextArguments: ParsableArguments {
   @Option(help: "The text. Without it, every line of standard input is one.")
   var text: String?
+  @Argument(help: .hidden)
+  var words: [String] = []
 
+  func validate() throws {
+    if let word = words.first { throw ValidationError("\(JSON.string(word).compact) is not expected here; a text goes behind --text") }
+  }
+
+  /// Lines without anything in them are no texts.
   func forEach(_ body: (String) throws -> Void) rethrows {
     if let text { return try body(text) }
-    while let line = readLine() { try body(line) }
+    while let line = readLine() { if !trimmed(line).isEmpty { try body(line) } }
   }
 }
 

@@ -128,6 +128,34 @@ extension WithBroker {
       #expect(helper.end() == 0)
     }
 
+    /// The agent dies while it does that: from the moment that the copy is whole, the next start goes on with it.
+    @Test(
+      .enabled(if: faultLibrary != nil, "needs a C compiler"),
+      arguments: [("rename /journal.sqlite.rescued", "after"), ("rename /journal.sqlite.replaced-*[0-9]", "kill"), ("rename /journal.sqlite.replaced-*[0-9]", "after"), ("rename /journal.sqlite", "kill"), ("rename /journal.sqlite", "after")])
+    func anAgentKilledWhileItPutsItsJournalBackGoesOnWithIt(call: String, kind: String) throws {
+      let broker = try Broker()
+      let (folder, files) = (broker.path("state"), FileManager.default)
+      try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let path = folder + "/journal.sqlite"
+      let listener = try Listener(broker, "sterna/test/#")
+      let ack = ",\"options\":{\"ack\":true}"
+      var helper = try HelperProcess(
+        broker, journal: "state/journal.sqlite", environment: ["LD_PRELOAD": faultLibrary ?? "", "FAULT_FOLDER": folder, "FAULT_CALL": call, "FAULT_KIND": kind])
+      try listener.wait("online") { $0["state"] == "online" }
+      for i in 0..<5 { try publish(broker, jobs + "classify", classify("early-\(i)", more: ack)) }
+      try listener.wait("they are accepted", count: 5) { $0["status"] == "accepted" }
+      try Data("another file".utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+      try publish(broker, jobs + "classify", classify("late", more: ack))
+      #expect(helper.end() == SIGKILL)
+      helper = try HelperProcess(broker, journal: "state/journal.sqlite")
+      helper.openGate()
+      for id in (0..<5).map({ "early-\($0)" }) + ["late"] { try listener.wait("the answer of \(id)") { $0.topic == results + id && $0["status"] == "ok" } }
+      helper.send(SIGTERM)
+      #expect(helper.end() == 0)
+      let aside = try files.contentsOfDirectory(atPath: folder).filter { $0.contains(".replaced-") && !$0.hasSuffix("-wal") }
+      #expect(try aside.map { try String(contentsOfFile: folder + "/" + $0, encoding: .utf8) } == ["another file"], "nothing is deleted: \(aside)")
+    }
+
     @Test func aFullJournalSaysWhenToTryAgainAndForgetsAnswersFirst() throws {
       let broker = try Broker()
       let listener = try Listener(broker, results + "#")

@@ -104,6 +104,9 @@ extension WithBroker {
       #expect(configuration["data.mqtt.username"] == "gateway")
       #expect(configuration["data.mqtt.has_password"] == true)
       #expect(!configuration.payload.contains("s3cret"))
+      for key in ["agent.events", "model.store", "memory.limit_bytes", "experts.readers", "limits.fields", "journal.path", "prefixes.path", "pool.full_jobs", "home_assistant", "prometheus", "tasks"] {
+        #expect(configuration["data.\(key)"] != nil, "\(key)")
+      }
       #expect(!listener.all.contains { $0.topic == "sterna/test/jobs/classify" })
       agent.stop()
     }
@@ -125,6 +128,23 @@ extension WithBroker {
       try listener.wait("it drains") { $0["data.draining"] == true }
       let state = try Listener(broker, "sterna/test/state").first("the way back") { $0["state"] == "draining" }
       #expect(state["reason"]?.compact.contains("takes jobs again") == true)
+      agent.stop()
+    }
+
+    /// There the broker passes the empty message on as any other.
+    @Test func clearingARetainedRequestIsNoneInMQTT311Either() throws {
+      let broker = try Broker()
+      let agent = try RunningAgent(broker, mqtt: "version = \"3.1.1\"")
+      try online(broker)
+      let listener = try Listener(broker, responses + "#")
+      for verb in ["queue/drain", "model/rollback"] {
+        try execute("/usr/bin/mosquitto_pub", ["-V", "mqttv311", "-p", "\(broker.port)", "-q", "1", "-t", requests + verb, "-r", "-n"])
+        let refused = try listener.first("a refusal of \(verb)") { $0.topic == responses + verb }
+        #expect(refused["error.code"] == "bad_json" && refused.payload.contains("{} at least"), "\(refused.payload)")
+      }
+      #expect(try ask(broker, listener, "queue/list")["data.draining"] == false)
+      try publish(broker, requests + "queue/drain", "{}")
+      try listener.wait("it drains") { $0["data.draining"] == true }
       agent.stop()
     }
 

@@ -38,6 +38,19 @@ import Testing
     #expect(answer["label"] as? String == "only" && answer["score"] as? Double == 1)
   }
 
+  @Test func everyLineWithSomethingInItIsAText() throws {
+    let run = try SternaProcess.run(["classify", SternaProcess.pocket, "--labels", "leak,fire", "--json"], input: "water under pump 7\n\n \t\nsmoke in hall 3\r\n\n")
+    #expect(run.status == 0, "\(run.errors)")
+    #expect(run.output.split(separator: "\n").count == 2, "\(run.output)")
+  }
+
+  @Test func aTextWithoutItsOptionIsSaidToBeOne() throws {
+    for command in [["classify", SternaProcess.pocket, "--labels", "leak,fire"], ["extract", SternaProcess.pocket, "--fields", "machine"], ["submit", "classify", "--labels", "leak,fire"]] {
+      let run = try SternaProcess.run(command + ["water under pump 7"])
+      #expect(run.status != 0 && run.errors.contains("\"water under pump 7\" is not expected here; a text goes behind --text"), "\(run.errors)")
+    }
+  }
+
   @Test func extractsPartsOfTheTextWithTheirPlaces() throws {
     let text = "pump 7 vibration 4.2 mm/s above limit on line B"
     let answer = try result(["extract", SternaProcess.pocket, "--fields", "machine,value:number,place", "--text", text])

@@ -19,7 +19,7 @@ struct SternaProcess {
   static let pocketMixture = repository.appendingPathComponent("Models/pocket-moe.gguf").path
 
   @discardableResult
-  static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> SternaProcess {
+  static func run(_ arguments: [String], input: String = "", environment: [String: String] = [:]) throws -> SternaProcess {
     let process = Process()
     process.executableURL = executable
     process.arguments = arguments
@@ -35,7 +35,9 @@ struct SternaProcess {
     }
     process.standardOutput = files[0].1
     process.standardError = files[1].1
-    process.standardInput = FileHandle.nullDevice
+    let given = folder.appendingPathComponent("in")
+    try input.write(to: given, atomically: true, encoding: .utf8)
+    process.standardInput = try FileHandle(forReadingFrom: given)
     try start(process)
     process.waitUntilExit()
     let texts = try files.map { String(decoding: try Data(contentsOf: $0.0), as: UTF8.self) }

@@ -4,6 +4,7 @@
  *   FAULT_FOLDER   calls on this folder and what is below it count: open, write, sync, truncate, rename, unlink
  *   FAULT_LOG      a line for every call: its number, what, on which file, and `*` when it was made to fail
  *   FAULT_AT       the number, from 1, of the call that goes wrong
+ *   FAULT_CALL     in its place: the first call whose log line, without the number, fits this shell pattern, as "rename /journal.sqlite"
  *   FAULT_KIND     kill, after   SIGKILL before or after the call
  *                  torn          SIGKILL when half of a write is written
  *                  short         a write writes half and says so
@@ -17,6 +18,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,7 +41,7 @@ struct file {
 static struct file files[paths];
 static int file_count;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static const char *folder, *durable, *kind, *until;
+static const char *folder, *durable, *kind, *until, *pattern;
 static int log_file = -1;
 static long at, number;
 
@@ -72,6 +74,7 @@ __attribute__((constructor)) static void set_up(void) {
   const char *log = getenv("FAULT_LOG"), *text = getenv("FAULT_AT");
   kind = getenv("FAULT_KIND");
   until = getenv("FAULT_UNTIL");
+  pattern = getenv("FAULT_CALL");
   durable = getenv("FAULT_DURABLE");
   at = text ? atol(text) : 0;
   if (log) log_file = real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -212,6 +215,11 @@ static void removed(const char *path) {
 /* Counts a call. Returns 0, or the error that it must fail with; -1: half of it, -2: half of it and the end, -3: the end behind it. */
 static int fate(const char *call, const char *path) {
   number++;
+  if (pattern && !at) {
+    char text[path_bytes + 16];
+    snprintf(text, sizeof text, "%s %s", call, path + strlen(folder));
+    if (!fnmatch(pattern, text, 0)) at = number;
+  }
   int hit = at && (number == at || (until && number > at && access(until, F_OK)));
   if (log_file >= 0) {
     char line[path_bytes + 64];

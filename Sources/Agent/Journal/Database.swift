@@ -43,6 +43,12 @@ final class Database {
     guard code == SQLITE_OK else { throw Self.error(handle, code, path) }
   }
 
+  /// Closing removes the write-ahead log by its name, as long as this was not called.
+  func keepLogWhenClosed() {
+    var isOn: Int32 = 1
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_PERSIST_WAL, &isOn)
+  }
+
   /// The first column of the first row.
   func text(_ sql: String) throws(SternaError) -> String? {
     try statement(sql).rows { $0.text(0) }.first ?? nil

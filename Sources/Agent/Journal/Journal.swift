@@ -376,25 +376,3 @@ extension Journal {
     }.first
   }
 }
-
-// MARK: - Setting aside
-
-extension Journal {
-  /// Opens the journal; a damaged one is renamed, never deleted, and a fresh one takes its place.
-  ///
-  /// - Returns: the journal, and what happened to the old one, if anything did.
-  static func openOrReplace(path: String, numberingFrom first: Int) throws(SternaError) -> (journal: Journal, setAside: SternaError?) {
-    do { return (try Journal(path: path, numberingFrom: first), nil) } catch {
-      guard error.code == .badFile else { throw error }
-      let aside = "\(path).damaged-\(Clock.wall / 1000)"
-      for suffix in ["", "-wal", "-shm"] where access(path + suffix, F_OK) == 0 {
-        guard rename(path + suffix, aside + suffix) == 0 else {
-          throw SternaError(.io, "a damaged journal cannot be set aside", at: path, cause: String(cString: strerror(errno)))
-        }
-      }
-      var said = error
-      said.remedy = "kept as \(aside); jobs in it are not answered, unless their senders send them again"
-      return (try Journal(path: path, numberingFrom: first), said)
-    }
-  }
-}

@@ -108,7 +108,8 @@ extension Loop {
     connectedAt = Clock.uptime
     lastComplaint = ""
     link = .up(session)
-    window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
+    // MQTT forbids a broker to say 0; nothing could be published to such a one.
+    window = min(configuration.limits.inFlight, max(1, events.receiveMaximum ?? 20))
     unconfirmedEnds = 0
     unconfirmedFilters = [:]
     refusedFilters = []

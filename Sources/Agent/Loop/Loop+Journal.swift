@@ -6,10 +6,15 @@ import Logging
 
 extension Loop {
   func openJournal() throws(SternaError) {
-    let (journal, setAside) = try Journal.openOrReplace(path: configuration.journal.path, numberingFrom: firstNumber)
-    if let setAside {
-      journalSetAside = setAside
-      logger.error("\(setAside)")
+    let opened = try Journal.openOrReplace(path: configuration.journal.path, numberingFrom: firstNumber)
+    let journal = opened.journal
+    if let damage = opened.damage {
+      journalSetAside = damage
+      logger.error("\(damage)")
+    }
+    if let replaced = opened.replaced {
+      let aside = replaced.isEmpty ? "" : ", and what was in its place is \(replaced.joined(separator: " and "))"
+      logger.error("\(journal.path) was removed or replaced while in use; it is there again with all that it held\(aside)")
     }
     // Whoever opens it again because of an error has not died.
     if !hasCountedDeaths {
@@ -49,20 +54,17 @@ extension Loop {
 
   func retryJournal(_ now: Int) {
     do {
-      if let journal, !journal.isInPlace { try putBack(journal) }
+      if let journal, !journal.isInPlace {
+        try journal.rescue()
+        firstNumber = journal.nextSequence
+        self.journal = nil
+      }
       if journal == nil { try openJournal() }
       try journal?.probe()
       journalFailure = nil
       logger.info("the journal works again")
       sayState()
     } catch { failed(error) }
-  }
-
-  private func putBack(_ journal: Journal) throws(SternaError) {
-    let aside = try journal.putBack()
-    logger.error("\(journal.path) was removed or replaced while in use; it is there again with all that it held\(aside.map { ", and what was in its place is \($0)" } ?? "")")
-    firstNumber = journal.nextSequence
-    self.journal = nil
   }
 
   /// What follows from a transaction, once it is on stable storage.

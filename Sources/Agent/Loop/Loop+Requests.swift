@@ -16,6 +16,9 @@ extension Loop {
     case loadModel = "model/load"
     case rollBackModel = "model/rollback"
     case listModels = "model/list"
+
+    /// Whether it does something when it says nothing.
+    var actsUnasked: Bool { self == .drainQueue || self == .rollBackModel }
   }
 
   typealias Reply = (Result<JSON, SternaError>) -> Void
@@ -44,6 +47,10 @@ extension Loop {
       }
       guard let known = Verb(rawValue: verb) else {
         throw SternaError(.notFound, "there is no such request", found: "\"\(verb.prefix(40))\"", remedy: "one of \(Verb.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      // Without the flag that MQTT 5 keeps, this may be somebody who clears the topic, as the refusal of a retained request advises.
+      guard message.size > 0 || !known.actsUnasked || session?.version != .v311 else {
+        throw SternaError(.badJSON, "an empty message also clears a retained one, and MQTT 3.1.1 does not tell them apart", expected: "a JSON object, {} at least", found: "nothing")
       }
       // `sterna top` asks every two seconds.
       logger.log(level: known == .healthCheck ? .debug : .info, "request \(verb)")
