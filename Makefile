@@ -34,6 +34,7 @@ test:
 	@size=$$(stat -c %s .build/static/release/sterna); echo "static binary: $$size bytes"; \
 	  [ $$size -lt 25000000 ] || { echo "the static binary must stay under 25,000,000 bytes: was full Foundation linked?" >&2; exit 1; }
 	@$(MAKE) --no-print-directory test-install
+	@Tests/Fuzz/run.sh all 60
 
 test-install: deb tarball
 	@Tests/package.sh .build/static/release/sterna .build/packages

@@ -5,6 +5,8 @@ import Glibc
 
 /// Chosen once, before the first input.
 nonisolated(unsafe) private var chosen: (([UInt8]) throws -> Void)?
+/// Inputs that were no bad ones.
+nonisolated(unsafe) private var accepted = 0
 
 /// Takes the target's name off the command line, `fuzz TARGET [libFuzzer's arguments]`.
 @_cdecl("LLVMFuzzerInitialize")
@@ -18,6 +20,13 @@ public func chooseTarget(_ count: UnsafeMutablePointer<Int32>, _ arguments: Unsa
     print("\(target.name): \(error)")
     exit(2)
   }
+  // Whoever refuses everything has been tried with nothing.
+  atexit {
+    guard accepted == 0 else { return }
+    print("ERROR: no input was accepted: is the corpus in order?")
+    fflush(nil)
+    _exit(3)
+  }
   arguments.pointee[1] = arguments.pointee[0]
   arguments.pointee += 1
   count.pointee -= 1
@@ -27,6 +36,9 @@ public func chooseTarget(_ count: UnsafeMutablePointer<Int32>, _ arguments: Unsa
 @_cdecl("LLVMFuzzerTestOneInput")
 public func run(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
   // An error is what bad input should get; only a trap, a sanitizer's report or a time over the limit is a find.
-  try? chosen?([UInt8](UnsafeBufferPointer(start: bytes, count: count)))
+  do {
+    try chosen?([UInt8](UnsafeBufferPointer(start: bytes, count: count)))
+    accepted += 1
+  } catch {}
   return 0
 }
