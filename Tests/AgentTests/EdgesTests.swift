@@ -57,6 +57,65 @@ extension WithBroker {
       #expect(agent.log.text.contains("the broker does not let the agent listen to sterna/test/jobs/+") && !agent.log.text.contains("listen to sterna/test/request"))
     }
 
+    /// Some that know only 3.1.1 do not say so. One that has answered MQTT 5 before is only in trouble, and 3.1.1 would cost clients their response topics.
+    @Test func aBrokerThatHangsUpOnMQTT5IsTriedWith311() throws {
+      let (wire, folder) = (try WireBroker(), try Order.folder())
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      func version() throws -> UInt8 {
+        try wire.accept()
+        let connect = try #require(wire.packet())
+        return try #require(connect.body.dropFirst(6).first)
+      }
+      let agent = try RunningAgent(toml: Order.configuration(wire, folder, version: "auto")) { FakeEngine() }
+      for expected: UInt8 in [5, 5] {
+        #expect(try version() == expected)
+        wire.hangUp()
+      }
+      #expect(try version() == 4)
+      wire.send([0x20, 2, 0, 0])
+      try eventually("it says which one it speaks") { agent.log.text.contains("connected to 127.0.0.1:\(wire.port) with MQTT 3.1.1") && agent.log.text.contains("mqtt.version = \"3.1.1\" connects sooner") }
+      wire.hangUp()
+      #expect(try version() == 5)
+      wire.send([0x20, 3, 0, 0, 0])
+      wire.hangUp()
+      for _ in 0..<4 {
+        #expect(try version() == 5)
+        wire.hangUp()
+      }
+      agent.stop()
+      // Commands that only want to ask something do not wait for the third time.
+      let (done, configuration) = (Held(""), try AgentConfiguration.parse(Order.configuration(wire, folder, version: "auto"), name: "test", environment: [:]))
+      Foundation.Thread.detachNewThread {
+        do {
+          try Agent.checkBroker(configuration)
+          done.value = "connected"
+        } catch { done.value = "\(error)" }
+      }
+      #expect(try version() == 5)
+      wire.hangUp()
+      #expect(try version() == 4)
+      wire.send([0x20, 2, 0, 0])
+      try eventually("it is connected") { done.value == "connected" }
+    }
+
+    /// As ejabberd's, which speaks MQTT 5 otherwise. Jobs of the agent's own go on.
+    @Test func aBrokerWithoutSharedSubscriptionsIsSeen() throws {
+      let (wire, folder) = (try WireBroker(), try Order.folder())
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let agent = try RunningAgent(toml: Order.configuration(wire, folder) + "\n[pool]\nnames = [\"line\"]") { FakeEngine() }
+      defer { agent.stop() }
+      try wire.accept()
+      try wire.greet()
+      try wire.accept(isBeside: true)
+      #expect(try #require(wire.packet()).type == 0x10)
+      wire.send([0x20, 3, 0, 0, 0])
+      #expect(try #require(wire.packet()).type == 0x80)
+      wire.send([0xE0, 2, 0x9E, 0])
+      wire.hangUp()
+      try eventually("it says so") { agent.log.text.contains("not in the pools: the broker has no shared subscriptions") }
+      #expect(!agent.log.text.contains("no connection to"))
+    }
+
     @Test func checkBrokerSaysWhatIsWrong() throws {
       let away = try Broker(isRunning: false)
       func check(_ broker: Broker, _ mqtt: String = "") throws {

@@ -8,6 +8,8 @@ final class WireBroker {
   let port: Int
   private let listener: Int32
   private var connection: Int32 = -1
+  /// Connections that go on, unread.
+  private var others: [Int32] = []
 
   init() throws {
     listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -29,15 +31,21 @@ final class WireBroker {
   }
 
   deinit {
-    close(connection)
+    for connection in others + [connection] { close(connection) }
     close(listener)
   }
 
-  func accept() throws {
+  /// - Parameter isBeside: whether the connection of before goes on.
+  func accept(isBeside: Bool = false) throws {
     var descriptor = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
     guard poll(&descriptor, 1, 20_000) == 1 else { throw Late(description: "nobody connects") }
-    if connection >= 0 { close(connection) }
+    if isBeside { others.append(connection) } else if connection >= 0 { close(connection) }
     connection = Glibc.accept(listener, nil, nil)
+  }
+
+  func hangUp() {
+    close(connection)
+    connection = -1
   }
 
   func send(_ bytes: [UInt8]) { _ = Glibc.send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
@@ -81,13 +89,13 @@ final class WireBroker {
 }
 
 @Suite(.serialized) struct Order {
-  static func configuration(_ wire: WireBroker, _ folder: String) -> String {
+  static func configuration(_ wire: WireBroker, _ folder: String, version: String = "5") -> String {
     """
     agent.id = "test"
     model.path = "none"
     [mqtt]
     port = \(wire.port)
-    version = "5"
+    version = "\(version)"
     reconnect_ms = 20
     reconnect_max_ms = 100
     [journal]

@@ -100,7 +100,7 @@ extension WithBroker {
       let replies = try submit(to: broker.port, (0..<20).map { "job-\($0)" }) { $0.mqtt.version = .v311 }
       #expect(replies.count == 20 && Set(replies.values.map { $0["agent"]?.compact }) == ["\"old\"", "\"new\""])
       // A member that leaves is out of it over 3.1.1, too.
-      try publish(broker, "sterna/old/request/queue/drain", "")
+      try publish(broker, "sterna/old/request/queue/drain", "{}")
       try Self.wait(broker, for: ["old"], in: [])
       #expect(try submit(to: broker.port, (20..<30).map { "job-\($0)" }).values.allSatisfy { $0["agent"] == "new" })
       for agent in agents { agent.stop() }

@@ -28,7 +28,8 @@ extension Loop {
       guard now >= retryAt, case .running = phase else { return }
       do {
         let version: AgentConfiguration.MQTT.Version = switch configuration.mqtt.version {
-        case .auto: speaksOldMQTT || hangUps % 3 == 2 ? .v311 : .v5
+        // Brokers that know only 3.1.1 may hang up on what they do not understand, or say nothing; so does any broker that is just starting.
+        case .auto: speaksOldMQTT || !hasSpokenMQTT5 && unanswered % 3 == 2 ? .v311 : .v5
         case let chosen: chosen
         }
         let session = try Session(
@@ -48,10 +49,7 @@ extension Loop {
       // What came before the end was not acknowledged and comes again, except the broker's reasons.
       let events = session.takeEvents()
       if let code = events.connected, code != 0 { return refused(code, session) }
-      if case .greeting = link {
-        // Brokers that know only 3.1.1 may hang up on what they do not understand; so does any broker that is just starting.
-        hangUps += 1
-      }
+      if case .greeting = link { unanswered += 1 }
       let isTakenOver = events.disconnected == 0x8E
       // Brokers tell only MQTT 5 why, mosquitto 2.0 not even that.
       let hint = isTakenOver || isShortLived && cutOffs > 1 ? "; is there another client with the id \"\(configuration.clientID)\"? Every agent needs its own: agent.id, or mqtt.client_id" : ""
@@ -104,12 +102,15 @@ extension Loop {
   }
 
   private func connected(_ session: Session, _ events: Session.Events) {
-    hangUps = 0
+    if session.version == .v5 { hasSpokenMQTT5 = true }
+    if session.version == .v311, configuration.mqtt.version == .auto, !speaksOldMQTT {
+      logger.warning("the broker says nothing to MQTT 5, but knows 3.1.1. If that is so always, mqtt.version = \"3.1.1\" connects sooner")
+    }
+    unanswered = 0
     connectedAt = Clock.uptime
     lastComplaint = ""
     link = .up(session)
-    // MQTT forbids a broker to say 0; nothing could be published to such a one.
-    window = min(configuration.limits.inFlight, max(1, events.receiveMaximum ?? 20))
+    window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
     unconfirmedEnds = 0
     unconfirmedFilters = [:]
     refusedFilters = []

@@ -54,14 +54,15 @@ extension Loop {
       if case let count = events.subscribed.count + events.unsubscribed, count > 0 { confirmed(count) }
       switch events.connected {
       case nil:
-        if let reason {
+        if let code = events.disconnected {
+          let isForGood = code == 0x9E
+          dropPool(isForGood ? "the broker has no shared subscriptions, which pools need" : "the broker ended it: \(String(cString: mosquitto_reason_string(code)))", slowly: isForGood)
+        } else if let reason {
           dropPool(reason)
         } else if events.subscribed.contains(where: { $0.granted.contains { $0 >= 128 } }) {
           dropPool("the broker refuses to share jobs: check its access rules for \(configuration.pool.names.map(topics.share).joined(separator: ", "))", slowly: true)
         }
-      case 0?:
-        pool.link = .up(session)
-        pool.failures = 0
+      case 0?: pool.link = .up(session)
       case let code?: dropPool("the broker refused: \(String(cString: session.version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code)))", slowly: true)
       }
       return events.messages
@@ -87,6 +88,7 @@ extension Loop {
     pool.unconfirmed = max(0, pool.unconfirmed - count)
     guard pool.unconfirmed == 0 else { return }
     pool.isMember = pool.isWanted
+    pool.failures = 0
     pool.lastComplaint = ""
     let names = configuration.pool.names.joined(separator: ", ")
     logger.info(pool.isMember ? "in the pools: \(names)" : "left the pools \(names), with \(queued) jobs to do")

@@ -73,8 +73,10 @@ final class Loop {
   var lastComplaint = ""
   /// Whether MQTT 5 was refused.
   var speaksOldMQTT = false
-  /// How often the broker hung up on the first packet.
-  var hangUps = 0
+  /// Whether MQTT 5 was ever answered, so that silence is not for want of knowing it.
+  var hasSpokenMQTT5 = false
+  /// Attempts in a row on which the broker hung up, and twice those on which it said nothing.
+  var unanswered = 0
   var window = 20
 
   var stateSaid: (word: String, reason: String?, since: Int) = ("", nil, 0)
@@ -247,7 +249,10 @@ extension Loop {
   private func tick(_ now: Int) {
     lastTick = now
     if let session, let reason = session.tick() { drop(reason) }
-    if case .greeting(_, let since) = link, now - since > 20_000 { drop("the broker does not answer") }
+    if case .greeting(_, let since) = link, now - since > 20_000 {
+      unanswered += 2
+      drop("the broker does not answer")
+    }
     if !refusedFilters.isEmpty, now >= askAgainAt { askAgain(now) }
     tickPool(now)
     tickEscalations(now)

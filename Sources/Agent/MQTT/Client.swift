@@ -11,25 +11,30 @@ final class Client {
   /// - Parameter timeout: seconds for the broker's answer, after the connection is made.
   init(_ configuration: AgentConfiguration.MQTT, clientID: String, timeout: Double) throws(SternaError) {
     let broker = "\(configuration.host):\(configuration.port)"
-    var version = configuration.version == .auto ? AgentConfiguration.MQTT.Version.v5 : configuration.version
-    while true {
+    let versions: [AgentConfiguration.MQTT.Version] = configuration.version == .auto ? [.v5, .v311] : [configuration.version]
+    var silence: SternaError?
+    for version in versions {
       let session = try Session(configuration, clientID: clientID, version: version, will: nil, payloadLimit: Session.maximumPacket)
       if let reason = session.connect(configuration) {
-        throw SternaError(.io, "cannot connect to the broker", at: broker, remedy: "check host and port, and that the broker runs", cause: reason)
+        throw silence ?? SternaError(.io, "cannot connect to the broker", at: broker, remedy: "check host and port, and that the broker runs", cause: reason)
       }
-      let code = try Self.greet(session, broker, timeout)
+      let code: Int32
+      do { code = try Self.greet(session, broker, version == versions.last ? timeout : min(timeout, 5)) } catch {
+        // Brokers that know only 3.1.1 may say so, hang up, or say nothing. With TLS it is rather the handshake that failed.
+        guard !session.speaksTLS else { throw error }
+        silence = silence ?? error
+        continue
+      }
       if code == 0 {
         self.session = session
         return
       }
-      if version == .v5, configuration.version == .auto, code == 0x84 || code == 1 {
-        version = .v311
-        continue
-      }
+      if version == .v5, versions.count > 1, code == 0x84 || code == 1 { continue }
       let words = String(cString: version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
       throw SternaError(
         .io, "the broker refused", at: broker, remedy: "check user name and password: mqtt.username, and STERNA_MQTT_PASSWORD, mqtt.password_file or the credential mqtt-password", cause: words)
     }
+    throw silence ?? SternaError(.io, "the broker speaks neither MQTT 5 nor 3.1.1", at: broker)
   }
 
   private static func greet(_ session: Session, _ broker: String, _ timeout: Double) throws(SternaError) -> Int32 {
