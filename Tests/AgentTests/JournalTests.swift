@@ -118,6 +118,7 @@ extension WithBroker {
       for i in 0..<5 { try publish(broker, jobs + "classify", classify("late-\(i)", more: ack)) }
       try listener.wait("these, too", count: 10) { $0["status"] == "accepted" }
       #expect(try files.contentsOfDirectory(atPath: folder).contains { $0.hasPrefix("journal.sqlite.replaced-") } == (how == .replaced))
+      if how == .replaced { try listener.wait("what was found is named") { $0["state"] == "degraded" && $0["reason"]?.compact.contains("journal.sqlite.replaced-") == true } }
       #expect(try files.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
       helper.send(SIGKILL)
       _ = helper.end()
@@ -228,6 +229,28 @@ extension WithBroker {
       try listener.wait("a result again") { $0.topic == results + "after" && $0["status"] == "ok" }
       // What was accepted while the disk ran full has its answer, and everything else was told.
       for j in 0..<i { try listener.wait("an answer of job-\(j)") { $0.topic == results + "job-\(j)" } }
+      agent.stop()
+    }
+
+    /// It hangs up on every message that it cannot store; who looks meanwhile sees why.
+    @Test(.enabled(if: SmallDisk.isPossible, "only root can mount a small disk")) func anAgentWithoutJournalIsDegradedAlsoWhileItIsNotConnected() throws {
+      let broker = try Broker()
+      let disk = try SmallDisk(broker.path("disk"), megabytes: 2)
+      let agent = try RunningAgent(broker, Tasks.toml, journal: "disk/journal.sqlite")
+      try online(broker)
+      disk.fill()
+      let text = String(repeating: "the pump leaks. ", count: 1000)
+      for _ in 0..<40 { try publish(broker, "plant/7/alarm", text) }
+      try eventually("it hangs up, again and again") { agent.log.count("the journal failed") > 2 }
+      #expect(agent.log.count("the journal failed; trying again") == 1, "said once: \(agent.log.text)")
+      try eventually("it is degraded") { try Listener(broker, "sterna/test/state").first("a state") { $0["state"] != nil }["state"] == "degraded" }
+      for _ in 0..<5 {
+        let state = try Listener(broker, "sterna/test/state").first("a state") { $0["state"] != nil }
+        #expect(state["state"] == "degraded" && state["reason"]?.compact.contains("disk is full") == true, "\(state.payload)")
+        usleep(150_000)
+      }
+      disk.empty()
+      try eventually("online again") { try Listener(broker, "sterna/test/state").first("a state") { $0["state"] != nil }["state"] == "online" }
       agent.stop()
     }
 

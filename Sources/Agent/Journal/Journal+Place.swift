@@ -15,14 +15,23 @@ extension Journal {
       guard lstat(path, &status) == 0 else { return nil }
       (device, number) = (status.st_dev, status.st_ino)
     }
+
+    /// Whether a name still leads here. A disk that cannot say has not said no.
+    func isBehind(_ path: String) -> Bool {
+      if let found = Place(path) { return found == self }
+      return errno != ENOENT && errno != ENOTDIR
+    }
   }
 
   /// Whether the files of this journal are still those that the next start would find.
   var isInPlace: Bool {
     // SQLite makes the log when it has something to write there.
     if logPlace == nil { logPlace = Place(path + "-wal") }
-    return Place(path) == mainPlace && (logPlace == nil || Place(path + "-wal") == logPlace)
+    return mainPlace?.isBehind(path) == true && logPlace?.isBehind(path + "-wal") != false
   }
+
+  /// Whether everything in it can be had.
+  var isReadable: Bool { (try? database.text("PRAGMA quick_check(1)")) == "ok" }
 
   /// The end of the name of a whole copy that waits for its place.
   private static let rescued = ".rescued"
@@ -90,8 +99,14 @@ extension Journal {
   }
 
   /// Opens the journal; a damaged one is renamed, never deleted, and a fresh one takes its place.
-  static func openOrReplace(path: String, numberingFrom first: Int) throws(SternaError) -> Opened {
+  ///
+  /// - Parameter mayBegin: whether one may be missing. After an error of the disk a missing one is not taken for the first: its disk may be away, with all the jobs.
+  static func openOrReplace(path: String, numberingFrom first: Int, mayBegin: Bool) throws(SternaError) -> Opened {
     let replaced = try takePlace(path)
+    guard mayBegin || Place(path) != nil else {
+      throw SternaError(
+        .io, "the journal is gone", at: path, remedy: "bring back the disk that it is on; or restart the agent, which then begins an empty one, and jobs that waited in the old one are not answered")
+    }
     do { return Opened(journal: try Journal(path: path, numberingFrom: first), replaced: replaced) } catch {
       guard error.code == .badFile else { throw error }
       var said = error

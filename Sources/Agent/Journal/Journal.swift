@@ -33,7 +33,7 @@ final class Journal {
     // SQLite gives its helper files the mode of the main one.
     let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard file >= 0 else {
-      throw SternaError(.io, "the journal cannot be opened", at: path, remedy: "check journal.path and its permissions", cause: String(cString: strerror(errno)))
+      throw SternaError(.io, "the journal cannot be opened", at: path, remedy: "look at the disk, and at journal.path and its permissions", cause: String(cString: strerror(errno)))
     }
     close(file)
     mainPlace = Place(path)

@@ -32,9 +32,11 @@ extension Loop {
         case .auto: speaksOldMQTT || !hasSpokenMQTT5 && unanswered % 3 == 2 ? .v311 : .v5
         case let chosen: chosen
         }
+        // Without a journal the agent hangs up on every job, and who looks meanwhile is to see `degraded` with the reason, not `offline`.
+        let will = Session.Will(
+          topic: topics.state, payload: JSON.object(["state": "offline"]).compactBytes, delay: journalFailure == nil ? 0 : max(10, 2 * configuration.mqtt.reconnectLongest / 1000))
         let session = try Session(
-          configuration.mqtt, clientID: configuration.clientID, version: version,
-          will: .init(topic: topics.state, payload: JSON.object(["state": "offline"]).compactBytes), payloadLimit: configuration.limits.job.payloadBytes)
+          configuration.mqtt, clientID: configuration.clientID, version: version, will: will, payloadLimit: configuration.limits.job.payloadBytes)
         link = .connecting(Attempt(session, configuration.mqtt, wake))
       } catch { drop(error.description) }
     case .connecting(let attempt):
@@ -58,7 +60,7 @@ extension Loop {
   }
 
   func refused(_ code: Int32, _ session: Session) {
-    let words = String(cString: session.version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
+    let words = session.refusal(code)
     switch (session.version, code) {
     case (.v5, 0x84) where configuration.mqtt.version == .auto, (.v5, 1) where configuration.mqtt.version == .auto:
       speaksOldMQTT = true
@@ -88,8 +90,9 @@ extension Loop {
     }
     link = .down(retryAt: Clock.uptime + reconnectDelay(after: failures, slowly: slowly))
     failures += 1
-    // Said once; a broker that is away for a week does not fill a log.
-    logger.log(level: wasUp || reason != lastComplaint ? level : .debug, "no connection to \(broker): \(reason)\(wasUp || reason != lastComplaint ? "; trying again until it works" : "")")
+    // Said once; a broker that is away for a week does not fill a log, nor a disk that is broken so long.
+    let isNew = wasUp && journalFailure == nil || reason != lastComplaint
+    logger.log(level: isNew ? level : .debug, "no connection to \(broker): \(reason)\(isNew ? "; trying again until it works" : "")")
     lastComplaint = reason
     notifier.send("STATUS=no connection to \(broker): \(reason)")
   }
@@ -108,14 +111,14 @@ extension Loop {
     }
     unanswered = 0
     connectedAt = Clock.uptime
-    lastComplaint = ""
+    if journalFailure == nil { lastComplaint = "" }
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
     unconfirmedEnds = 0
     unconfirmedFilters = [:]
     refusedFilters = []
     listen(session)
-    logger.info("connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
+    logger.log(level: journalFailure == nil ? .info : .debug, "connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
     sayState()
     say(topics.info, info)

@@ -6,20 +6,24 @@ import Logging
 
 extension Loop {
   func openJournal() throws(SternaError) {
-    let opened = try Journal.openOrReplace(path: configuration.journal.path, numberingFrom: firstNumber)
+    let opened = try Journal.openOrReplace(path: configuration.journal.path, numberingFrom: firstNumber, mayBegin: !hasHadJournal)
     let journal = opened.journal
     if let damage = opened.damage {
       journalSetAside = damage
       logger.error("\(damage)")
     }
     if let replaced = opened.replaced {
-      let aside = replaced.isEmpty ? "" : ", and what was in its place is \(replaced.joined(separator: " and "))"
-      logger.error("\(journal.path) was removed or replaced while in use; it is there again with all that it held\(aside)")
+      var said = SternaError(.io, "the journal was removed or replaced while in use; it is there again with all that it held", at: journal.path)
+      if !replaced.isEmpty {
+        said.remedy = "what was in its place is kept as \(replaced.joined(separator: " and ")); if that is a journal, jobs in it are not answered, unless their senders send them again"
+        journalSetAside = said
+      }
+      logger.error("\(said)")
     }
     // Whoever opens it again because of an error has not died.
-    if !hasCountedDeaths {
+    if !hasHadJournal {
       let suspects = try journal.countDeaths()
-      hasCountedDeaths = true
+      hasHadJournal = true
       if !suspects.isEmpty { logger.warning("the agent died while \(suspects.count) jobs were at the engine; they are tried again, each alone: \(suspects.joined(separator: ", "))") }
     }
     waiting = JobQueue()
@@ -53,9 +57,12 @@ extension Loop {
   }
 
   func retryJournal(_ now: Int) {
-    do {
+    do throws(SternaError) {
       if let journal, !journal.isInPlace {
-        try journal.rescue()
+        do throws(SternaError) { try journal.rescue() } catch {
+          // One that cannot be read either is no help any more: its disk is gone, and what is there now counts.
+          guard !journal.isReadable else { throw error }
+        }
         firstNumber = journal.nextSequence
         self.journal = nil
       }

@@ -63,7 +63,7 @@ extension Loop {
           dropPool("the broker refuses to share jobs: check its access rules for \(configuration.pool.names.map(topics.share).joined(separator: ", "))", slowly: true)
         }
       case 0?: pool.link = .up(session)
-      case let code?: dropPool("the broker refused: \(String(cString: session.version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code)))", slowly: true)
+      case let code?: dropPool("the broker refused: \(session.refusal(code))", slowly: true)
       }
       return events.messages
     }

@@ -100,8 +100,8 @@ final class Loop {
   /// Why the broker takes no results of ours.
   var brokerRefusal: SternaError?
   var deniedResults: Set<Int> = []
-  /// Whether it was seen what the end of the agent before this one left behind.
-  var hasCountedDeaths = false
+  /// Whether there was a journal since the start, and so was seen what the end of the agent before this one left behind.
+  var hasHadJournal = false
   /// The lowest number for a job of a journal that takes the place of this one.
   var firstNumber = 1
 

@@ -1,5 +1,4 @@
 import Basics
-import CMosquitto
 import Glibc
 
 /// A connected session for callers that have nothing else to do: the submit client, checks.
@@ -30,9 +29,8 @@ final class Client {
         return
       }
       if version == .v5, versions.count > 1, code == 0x84 || code == 1 { continue }
-      let words = String(cString: version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
       throw SternaError(
-        .io, "the broker refused", at: broker, remedy: "check user name and password: mqtt.username, and STERNA_MQTT_PASSWORD, mqtt.password_file or the credential mqtt-password", cause: words)
+        .io, "the broker refused", at: broker, remedy: "check user name and password: mqtt.username, and STERNA_MQTT_PASSWORD, mqtt.password_file or the credential mqtt-password", cause: session.refusal(code))
     }
     throw silence ?? SternaError(.io, "the broker speaks neither MQTT 5 nor 3.1.1", at: broker)
   }

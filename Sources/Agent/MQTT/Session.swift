@@ -18,6 +18,8 @@ package final class Session {
   package struct Will: Sendable {
     var topic: String
     var payload: [UInt8]
+    /// Seconds from the end of the connection; a new one before that stops it (MQTT 5 only).
+    var delay = 0
   }
 
   /// A message as it arrived.
@@ -119,7 +121,12 @@ package final class Session {
     }
     if let tls = configuration.tls { try setTransport(tls) }
     if let will {
-      try Self.check(mosquitto_will_set(handle, will.topic, Int32(will.payload.count), will.payload, 1, true), "the last will")
+      var properties: OpaquePointer?
+      if version == .v5, will.delay > 0 { mosquitto_property_add_int32(&properties, Int32(MQTT_PROP_WILL_DELAY_INTERVAL.rawValue), UInt32(will.delay)) }
+      let code = mosquitto_will_set_v5(handle, will.topic, Int32(will.payload.count), will.payload, 1, true, properties)
+      // On success they are the library's.
+      if code != MOSQ_ERR_SUCCESS.rawValue { mosquitto_property_free_all(&properties) }
+      try Self.check(code, "the last will")
     }
     setCallbacks()
   }
@@ -179,6 +186,13 @@ extension Session {
   var socket: Int32 { mosquitto_socket(handle) }
   var wantsToWrite: Bool { mosquitto_want_write(handle) }
   var speaksTLS: Bool { tls != nil }
+
+  /// In words, why the broker refuses the connection.
+  func refusal(_ code: Int32) -> String {
+    var words = String(cString: version == .v5 ? mosquitto_reason_string(code) : mosquitto_connack_string(code))
+    if words.last == "." { words.removeLast() }
+    return words
+  }
 
   /// Reads the packets that are there, into `events`: at most `messages` of them or `bytes`, and none behind a CONNACK, so that what has
   /// to be said first can be.

@@ -79,6 +79,29 @@ extension WithBroker {
       print("power cuts: \(cases.count) behind kills and failed syncs, \(wrong.count) wrong")
     }
 
+    /// A disk that fails, and is mounted again after a while. An empty journal in the meantime would hide the one that has the jobs.
+    @Test func aJournalThatIsGoneAfterAnErrorIsWaitedFor() throws {
+      let runs = try FaultyRuns()
+      let dry = try FaultyAgent(runs, "dry")
+      try dry.start(isAnswering: false)
+      #expect(try dry.wait("all acknowledged") { try runs.acknowledged(by: "sterna-dry") == 4 })
+      let last = try #require(dry.calls.lastIndex { $0.contains(" sync ") }) + 1
+      dry.child?.kill()
+      let agent = try FaultyAgent(runs, "agent")
+      try agent.start(Fault(at: last, kind: "eio", isLasting: true), isAnswering: true)
+      try agent.publish(2)
+      #expect(try agent.wait("an error") { agent.said.contains("the journal cannot be used") })
+      let (files, suffixes) = (FileManager.default, ["", "-wal"].filter { FileManager.default.fileExists(atPath: agent.journal + $0) })
+      for suffix in suffixes { try files.moveItem(atPath: agent.journal + suffix, toPath: agent.journal + suffix + ".away") }
+      agent.heal()
+      #expect(try agent.wait("it is missed") { agent.said.contains("the journal is gone") })
+      #expect(!files.fileExists(atPath: agent.journal))
+      for suffix in suffixes { try files.moveItem(atPath: agent.journal + suffix + ".away", toPath: agent.journal + suffix) }
+      #expect(try agent.waitForAnswers())
+      #expect(try agent.stop() == 0)
+      #expect(try agent.complaint() == nil)
+    }
+
     /// A prefix file saves work. Whatever becomes of one, jobs are answered, and no answer changes.
     @Test func everyCallOnPrefixFilesMayGoWrong() throws {
       let runs = try FaultyRuns()
