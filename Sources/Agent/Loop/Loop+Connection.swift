@@ -74,6 +74,9 @@ extension Loop {
     }
   }
 
+  /// Why it hangs up on messages that it cannot store.
+  static let journalFailed = "the journal failed"
+
   private var isShortLived: Bool { isUp && Clock.uptime - connectedAt < 10_000 }
 
   /// Gives the connection up, unsent acknowledgements with it, and plans the next one.
@@ -111,14 +114,15 @@ extension Loop {
     }
     unanswered = 0
     connectedAt = Clock.uptime
-    if journalFailure == nil { lastComplaint = "" }
+    let isRoundAgain = journalFailure != nil && lastComplaint == Self.journalFailed
+    if !isRoundAgain { lastComplaint = "" }
     link = .up(session)
     window = min(configuration.limits.inFlight, events.receiveMaximum ?? 20)
     unconfirmedEnds = 0
     unconfirmedFilters = [:]
     refusedFilters = []
     listen(session)
-    logger.log(level: journalFailure == nil ? .info : .debug, "connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
+    logger.log(level: isRoundAgain ? .debug : .info, "connected to \(broker) with MQTT \(session.version.rawValue), listening on \(topics.jobs)+")
     notifier.send("STATUS=connected to \(broker)")
     sayState()
     say(topics.info, info)

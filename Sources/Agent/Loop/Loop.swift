@@ -214,8 +214,8 @@ extension Loop {
     if store(events.messages, dealt: dealt, now) {
       for message in events.messages where intake.isRequest(message) { answer(request: message) }
     } else {
-      drop("the journal failed")
-      dropPool("the journal failed")
+      drop(Self.journalFailed)
+      dropPool(Self.journalFailed)
     }
     publish(now)
     joinOrLeavePools()
