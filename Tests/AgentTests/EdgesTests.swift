@@ -98,6 +98,38 @@ extension WithBroker {
       try eventually("it is connected") { done.value == "connected" }
     }
 
+    @Test func aBrokerWithoutRetainedMessagesWillDo() throws {
+      let broker = try Broker(settings: "allow_anonymous true\nretain_available false")
+      let log = Tail(broker.path("mosquitto.log"))
+      let agent = try RunningAgent(broker)
+      try eventually("connected") { agent.log.text.contains("connected to") }
+      #expect(agent.log.count("keeps no retained messages") == 1)
+      let replies = try execute(buildFolder + "/sterna", ["submit", "classify", "--agent", "test", "--port", "\(broker.port)", "--labels", "a,b", "--text", "x"])
+      #expect(replies.status == 0 && replies.output.contains("\"ok\""), "\(replies)")
+      agent.stop()
+      #expect(try !log.read().contains { $0.contains("Protocol error") })
+    }
+
+    /// As those of some clouds. Messages are told apart by their topics then.
+    @Test func aBrokerWithoutSubscriptionIdentifiersIsNotSentAny() throws {
+      let (wire, folder) = (try WireBroker(), try Order.folder())
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      let agent = try RunningAgent(toml: Order.configuration(wire, folder)) { FakeEngine() }
+      defer { agent.stop() }
+      try wire.accept()
+      _ = try #require(wire.packet())
+      wire.send([0x20, 5, 0, 0, 2, 0x29, 0])
+      var subscriptions = 0
+      while case let packet = try #require(wire.packet()), !(packet.type == 0x30 && String(decoding: packet.body, as: UTF8.self).contains(results + "none")) {
+        guard packet.type == 0x80 else { continue }
+        #expect(packet.body[2] == 0, "properties of the subscription")
+        wire.send([0x90, 4, packet.body[0], packet.body[1], 0, 1])
+        if subscriptions == 0 { wire.publish(jobs + "classify", classify("none"), number: 7) }
+        subscriptions += 1
+      }
+      #expect(subscriptions > 0)
+    }
+
     /// As ejabberd's, which speaks MQTT 5 otherwise. Jobs of the agent's own go on.
     @Test func aBrokerWithoutSharedSubscriptionsIsSeen() throws {
       let (wire, folder) = (try WireBroker(), try Order.folder())

@@ -34,7 +34,8 @@ extension Loop {
         }
         // Without a journal the agent hangs up on every job, and who looks meanwhile is to see `degraded` with the reason, not `offline`.
         let will = Session.Will(
-          topic: topics.state, payload: JSON.object(["state": "offline"]).compactBytes, delay: journalFailure == nil ? 0 : max(10, 2 * configuration.mqtt.reconnectLongest / 1000))
+          topic: topics.state, payload: JSON.object(["state": "offline"]).compactBytes, delay: journalFailure == nil ? 0 : max(10, 2 * configuration.mqtt.reconnectLongest / 1000),
+          isRetained: brokerRetains)
         let session = try Session(
           configuration.mqtt, clientID: configuration.clientID, version: version, will: will, payloadLimit: configuration.limits.job.payloadBytes)
         link = .connecting(Attempt(session, configuration.mqtt, wake))
@@ -65,6 +66,9 @@ extension Loop {
     case (.v5, 0x84) where configuration.mqtt.version == .auto, (.v5, 1) where configuration.mqtt.version == .auto:
       speaksOldMQTT = true
       logger.info("the broker does not speak MQTT 5; trying 3.1.1")
+      link = .down(retryAt: Clock.uptime)
+    case (.v5, 0x9A) where brokerRetains:
+      brokerRetains = false
       link = .down(retryAt: Clock.uptime)
     case (.v5, 0x86), (.v5, 0x87), (.v311, 4), (.v311, 5):
       let who = configuration.mqtt.username.map { "user \"\($0)\"" } ?? "a client without user name"
@@ -112,6 +116,8 @@ extension Loop {
     if session.version == .v311, configuration.mqtt.version == .auto, !speaksOldMQTT {
       logger.warning("the broker says nothing to MQTT 5, but knows 3.1.1. If that is so always, mqtt.version = \"3.1.1\" connects sooner")
     }
+    brokerRetains = session.keepsRetained
+    if !brokerRetains { logger.warning("the broker keeps no retained messages: who asks later than they are said does not hear state, info and health") }
     unanswered = 0
     connectedAt = Clock.uptime
     let isRoundAgain = journalFailure != nil && lastComplaint == Self.journalFailed

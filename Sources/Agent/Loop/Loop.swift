@@ -73,6 +73,8 @@ final class Loop {
   var lastComplaint = ""
   /// Whether MQTT 5 was refused.
   var speaksOldMQTT = false
+  /// Whether the broker keeps retained messages; one that does not may refuse a connection over its will.
+  var brokerRetains = true
   /// Whether MQTT 5 was ever answered, so that silence is not for want of knowing it.
   var hasSpokenMQTT5 = false
   /// Attempts in a row on which the broker hung up, and twice those on which it said nothing.

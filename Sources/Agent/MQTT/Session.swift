@@ -20,6 +20,7 @@ package final class Session {
     var payload: [UInt8]
     /// Seconds from the end of the connection; a new one before that stops it (MQTT 5 only).
     var delay = 0
+    var isRetained = true
   }
 
   /// A message as it arrived.
@@ -84,15 +85,18 @@ package final class Session {
   }
 
   package let version: AgentConfiguration.MQTT.Version
-  private(set) var events = Events()
-  private let handle: OpaquePointer
-  private let payloadLimit: Int
+  var events = Events()
+  let handle: OpaquePointer
+  let payloadLimit: Int
   private let tls: AgentConfiguration.TLS?
   /// What the library complained about; it tells OpenSSL's reasons nowhere else.
-  private var complaints = ""
-  private var isGreeted = false
+  var complaints = ""
+  var isGreeted = false
+  /// Whether the broker keeps retained messages, and whether it says of a message which subscription it is for.
+  var keepsRetained = true
+  var numbersSubscriptions = true
   /// Packets seen so far; the library says nothing else about whether `mosquitto_loop_read` found one.
-  private var packets = 0
+  var packets = 0
   private var bytesAtLastPacket = 0
 
   private static let library: Void = { mosquitto_lib_init() }()
@@ -123,7 +127,7 @@ package final class Session {
     if let will {
       var properties: OpaquePointer?
       if version == .v5, will.delay > 0 { mosquitto_property_add_int32(&properties, Int32(MQTT_PROP_WILL_DELAY_INTERVAL.rawValue), UInt32(will.delay)) }
-      let code = mosquitto_will_set_v5(handle, will.topic, Int32(will.payload.count), will.payload, 1, true, properties)
+      let code = mosquitto_will_set_v5(handle, will.topic, Int32(will.payload.count), will.payload, 1, will.isRetained, properties)
       // On success they are the library's.
       if code != MOSQ_ERR_SUCCESS.rawValue { mosquitto_property_free_all(&properties) }
       try Self.check(code, "the last will")
@@ -260,7 +264,9 @@ extension Session {
     }
     var properties: OpaquePointer?
     defer { mosquitto_property_free_all(&properties) }
-    mosquitto_property_add_varint(&properties, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), UInt32(identifier))
+    if numbersSubscriptions {
+      mosquitto_property_add_varint(&properties, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), UInt32(identifier))
+    }
     mosquitto_subscribe_v5(handle, &number, filter, 1, Int32(options), properties)
     return number
   }
@@ -293,7 +299,7 @@ extension Session {
     }
     var number: Int32 = 0
     let code = mosquitto_publish_v5(
-      handle, &number, message.topic, Int32(message.payload.count), message.payload, message.quality, message.isRetained, properties)
+      handle, &number, message.topic, Int32(message.payload.count), message.payload, message.quality, message.isRetained && keepsRetained, properties)
     return code == MOSQ_ERR_SUCCESS.rawValue ? .success(number) : .failure(MosquittoError(code: code))
   }
 
@@ -308,108 +314,4 @@ extension Session {
   func disconnect() {
     mosquitto_disconnect_v5(handle, 0, nil)
   }
-}
-
-// MARK: - Callbacks
-
-/// All run inside `read`, on the caller's thread, and only take notes.
-extension Session {
-  private func setCallbacks() {
-    func session(_ pointer: UnsafeMutableRawPointer?) -> Session? {
-      pointer.map { Unmanaged<Session>.fromOpaque($0).takeUnretainedValue() }
-    }
-    mosquitto_log_callback_set(handle) { _, me, level, text in
-      guard let me = session(me) else { return }
-      me.packets += 1
-      guard level & Int32(MOSQ_LOG_ERR) != 0, let text, me.complaints.utf8.count < 1000 else { return }
-      me.complaints += (me.complaints.isEmpty ? "" : "; ") + String(cString: text)
-    }
-    mosquitto_connect_v5_callback_set(handle) { _, me, code, _, properties in
-      guard let me = session(me) else { return }
-      me.events.connected = code
-      me.isGreeted = true
-      var maximum: UInt16 = 0
-      if mosquitto_property_read_int16(properties, Int32(MQTT_PROP_RECEIVE_MAXIMUM.rawValue), &maximum, false) != nil {
-        me.events.receiveMaximum = Int(maximum)
-      }
-    }
-    mosquitto_disconnect_v5_callback_set(handle) { _, me, code, _ in
-      // Below 128 it is the library that noticed, and `read` says what.
-      if code >= 128 { session(me)?.events.disconnected = code }
-    }
-    mosquitto_publish_v5_callback_set(handle) { _, me, number, reason, _ in session(me)?.events.published.append((number, reason)) }
-    mosquitto_subscribe_v5_callback_set(handle) { _, me, number, count, granted, _ in
-      let granted = (0..<Int(count)).compactMap { granted?[$0] }
-      session(me)?.events.subscribed.append((number, granted))
-    }
-    mosquitto_unsubscribe_v5_callback_set(handle) { _, me, _, _ in session(me)?.events.unsubscribed += 1 }
-    mosquitto_message_v5_callback_set(handle) { _, me, message, properties in
-      guard let me = session(me), let message else { return }
-      me.receive(message.pointee, properties)
-    }
-  }
-
-  private func receive(_ message: mosquitto_message, _ properties: OpaquePointer?) {
-    guard let topic = message.topic else { return }
-    let payload = UnsafeRawBufferPointer(start: message.payload, count: message.payload == nil ? 0 : Int(message.payloadlen))
-    var incoming = Incoming(topic: String(cString: topic), size: payload.count, isRetained: message.retain)
-    if payload.count <= payloadLimit { incoming.payload = [UInt8](payload) } else { incoming.idOfOversized = topLevelID(in: payload) }
-    if let properties {
-      var text: UnsafeMutablePointer<CChar>?
-      if mosquitto_property_read_string(properties, Int32(MQTT_PROP_RESPONSE_TOPIC.rawValue), &text, false) != nil, let text {
-        incoming.responseTopic = String(cString: text)
-        free(text)
-      }
-      var data: UnsafeMutableRawPointer?
-      var count: UInt16 = 0
-      if mosquitto_property_read_binary(properties, Int32(MQTT_PROP_CORRELATION_DATA.rawValue), &data, &count, false) != nil, let data {
-        incoming.correlation = [UInt8](UnsafeRawBufferPointer(start: data, count: Int(count)))
-        free(data)
-      }
-      var seconds: UInt32 = 0
-      if mosquitto_property_read_int32(properties, Int32(MQTT_PROP_MESSAGE_EXPIRY_INTERVAL.rawValue), &seconds, false) != nil {
-        incoming.expiry = Int(seconds)
-      }
-      var next: OpaquePointer? = properties
-      var skip = false
-      while let from = next {
-        var identifier: UInt32 = 0
-        next = mosquitto_property_read_varint(from, Int32(MQTT_PROP_SUBSCRIPTION_IDENTIFIER.rawValue), &identifier, skip)
-        if next != nil { incoming.subscriptions.append(Int(identifier)) }
-        skip = true
-      }
-    }
-    events.bytes += incoming.payload.count
-    events.messages.append(incoming)
-  }
-}
-
-/// The `id` of a JSON object without parsing it: a payload over the limit is refused unread, but its sender should learn which one it was.
-package func topLevelID(in bytes: UnsafeRawBufferPointer) -> String? {
-  var depth = 0
-  var at = 0
-  var name: Range<Int>?
-  while at < bytes.count {
-    switch bytes[at] {
-    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-    case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-    case UInt8(ascii: ","): name = nil
-    case UInt8(ascii: "\""):
-      let start = at + 1
-      at = start
-      while at < bytes.count, bytes[at] != UInt8(ascii: "\"") { at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1 }
-      guard at < bytes.count, depth == 1 else { break }
-      if let known = name {
-        if bytes[known].elementsEqual("id".utf8) {
-          let id = String(decoding: bytes[start..<at], as: UTF8.self)
-          return Job.isValid(id: id) ? id : nil
-        }
-      } else {
-        name = start..<at
-      }
-    default: break
-    }
-    at += 1
-  }
-  return nil
 }
