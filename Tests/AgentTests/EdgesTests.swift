@@ -49,11 +49,7 @@ extension WithBroker {
       try wire.accept()
       _ = try #require(wire.packet())
       wire.send([0x20, 3, 0, 0, 0])
-      func text(_ body: [UInt8]) -> String { String(decoding: body, as: UTF8.self) }
-      while case let packet = try #require(wire.packet(), "the state is said"), !(packet.type == 0x30 && text(packet.body).contains("degraded")) {
-        guard packet.type == 0x80 else { continue }
-        wire.send([0x90, 4, packet.body[0], packet.body[1], 0, text(packet.body).contains("/jobs/") ? 0x87 : 1])
-      }
+      try wire.follow(until: "degraded") { wire.confirm($0, granting: String(decoding: $0, as: UTF8.self).contains("/jobs/") ? 0x87 : 1) }
       #expect(agent.log.text.contains("the broker does not let the agent listen to sterna/test/jobs/+") && !agent.log.text.contains("listen to sterna/test/request"))
     }
 
@@ -83,7 +79,7 @@ extension WithBroker {
         wire.hangUp()
       }
       agent.stop()
-      // Commands that only want to ask something do not wait for the third time.
+      // Commands that only want to ask something do not wait for the third time, nor long for an answer.
       let (done, configuration) = (Held(""), try AgentConfiguration.parse(Order.configuration(wire, folder, version: "auto"), name: "test", environment: [:]))
       Foundation.Thread.detachNewThread {
         do {
@@ -92,7 +88,6 @@ extension WithBroker {
         } catch { done.value = "\(error)" }
       }
       #expect(try version() == 5)
-      wire.hangUp()
       #expect(try version() == 4)
       wire.send([0x20, 2, 0, 0])
       try eventually("it is connected") { done.value == "connected" }
@@ -120,10 +115,9 @@ extension WithBroker {
       _ = try #require(wire.packet())
       wire.send([0x20, 5, 0, 0, 2, 0x29, 0])
       var subscriptions = 0
-      while case let packet = try #require(wire.packet()), !(packet.type == 0x30 && String(decoding: packet.body, as: UTF8.self).contains(results + "none")) {
-        guard packet.type == 0x80 else { continue }
-        #expect(packet.body[2] == 0, "properties of the subscription")
-        wire.send([0x90, 4, packet.body[0], packet.body[1], 0, 1])
+      try wire.follow(until: results + "none") {
+        #expect($0[2] == 0, "properties of the subscription")
+        wire.confirm($0)
         if subscriptions == 0 { wire.publish(jobs + "classify", classify("none"), number: 7) }
         subscriptions += 1
       }

@@ -90,20 +90,44 @@ extension WithBroker {
       #expect(helper.end() == 0)
     }
 
+    /// An agent that has accepted the jobs `early-0` to `early-4`, and answers none.
+    struct FiveJobs {
+      static let ack = ",\"options\":{\"ack\":true}"
+      let broker: Broker
+      /// Where the journal alone is.
+      let folder: String
+      let listener: Listener
+      let agent: HelperProcess
+      var journal: String { folder + "/journal.sqlite" }
+
+      /// - Parameter environment: of the agent, by the folder.
+      init(environment: (String) -> [String: String] = { _ in [:] }) throws {
+        broker = try Broker()
+        folder = broker.path("state")
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        listener = try Listener(broker, "sterna/test/#")
+        agent = try HelperProcess(broker, journal: "state/journal.sqlite", environment: environment(folder))
+        try listener.wait("online") { $0["state"] == "online" }
+        for i in 0..<5 { try publish(broker, jobs + "classify", classify("early-\(i)", more: Self.ack)) }
+        try listener.wait("they are accepted", count: 5) { $0["status"] == "accepted" }
+      }
+
+      /// Starts the agent again, which answers now.
+      func areAnswered(and more: [String]) throws {
+        let second = try HelperProcess(broker, journal: "state/journal.sqlite")
+        second.openGate()
+        for id in (0..<5).map({ "early-\($0)" }) + more { try listener.wait("the answer of \(id)") { $0.topic == results + id && $0["status"] == "ok" } }
+        second.send(SIGTERM)
+        #expect(second.end() == 0)
+      }
+    }
+
     enum Misfortune: CaseIterable { case removed, replaced, logRemoved, folderRemoved }
 
     /// Somebody cleans up. SQLite would go on with files that have no name any more, and everything accepted since would be gone with the process.
     @Test(arguments: Misfortune.allCases) func aJournalThatIsTakenAwayInUseIsPutBack(how: Misfortune) throws {
-      let broker = try Broker()
-      let (folder, files) = (broker.path("state"), FileManager.default)
-      try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      let path = folder + "/journal.sqlite"
-      let listener = try Listener(broker, "sterna/test/#")
-      let ack = ",\"options\":{\"ack\":true}"
-      var helper = try HelperProcess(broker, journal: "state/journal.sqlite")
-      try listener.wait("online") { $0["state"] == "online" }
-      for i in 0..<5 { try publish(broker, jobs + "classify", classify("early-\(i)", more: ack)) }
-      try listener.wait("they are accepted", count: 5) { $0["status"] == "accepted" }
+      let (held, files) = (try FiveJobs(), FileManager.default)
+      let (broker, folder, path, listener) = (held.broker, held.folder, held.journal, held.listener)
       switch how {
       case .removed: for suffix in ["", "-wal"] { try files.removeItem(atPath: path + suffix) }
       case .replaced: try Data("another file".utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
@@ -115,18 +139,14 @@ extension WithBroker {
         try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
         try listener.wait("online again", count: 2) { $0["state"] == "online" }
       }
-      for i in 0..<5 { try publish(broker, jobs + "classify", classify("late-\(i)", more: ack)) }
+      for i in 0..<5 { try publish(broker, jobs + "classify", classify("late-\(i)", more: FiveJobs.ack)) }
       try listener.wait("these, too", count: 10) { $0["status"] == "accepted" }
       #expect(try files.contentsOfDirectory(atPath: folder).contains { $0.hasPrefix("journal.sqlite.replaced-") } == (how == .replaced))
       if how == .replaced { try listener.wait("what was found is named") { $0["state"] == "degraded" && $0["reason"]?.compact.contains("journal.sqlite.replaced-") == true } }
       #expect(try files.attributesOfItem(atPath: path)[.posixPermissions] as? Int == 0o600)
-      helper.send(SIGKILL)
-      _ = helper.end()
-      helper = try HelperProcess(broker, journal: "state/journal.sqlite")
-      helper.openGate()
-      for id in (0..<5).flatMap({ ["early-\($0)", "late-\($0)"] }) { try listener.wait("the answer of \(id)") { $0.topic == results + id && $0["status"] == "ok" } }
-      helper.send(SIGTERM)
-      #expect(helper.end() == 0)
+      held.agent.send(SIGKILL)
+      _ = held.agent.end()
+      try held.areAnswered(and: (0..<5).map { "late-\($0)" })
     }
 
     /// The agent dies while it does that: from the moment that the copy is whole, the next start goes on with it.
@@ -134,27 +154,13 @@ extension WithBroker {
       .enabled(if: faultLibrary != nil, "needs a C compiler"),
       arguments: [("rename /journal.sqlite.rescued", "after"), ("rename /journal.sqlite.replaced-*[0-9]", "kill"), ("rename /journal.sqlite.replaced-*[0-9]", "after"), ("rename /journal.sqlite", "kill"), ("rename /journal.sqlite", "after")])
     func anAgentKilledWhileItPutsItsJournalBackGoesOnWithIt(call: String, kind: String) throws {
-      let broker = try Broker()
-      let (folder, files) = (broker.path("state"), FileManager.default)
-      try files.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      let path = folder + "/journal.sqlite"
-      let listener = try Listener(broker, "sterna/test/#")
-      let ack = ",\"options\":{\"ack\":true}"
-      var helper = try HelperProcess(
-        broker, journal: "state/journal.sqlite", environment: ["LD_PRELOAD": faultLibrary ?? "", "FAULT_FOLDER": folder, "FAULT_CALL": call, "FAULT_KIND": kind])
-      try listener.wait("online") { $0["state"] == "online" }
-      for i in 0..<5 { try publish(broker, jobs + "classify", classify("early-\(i)", more: ack)) }
-      try listener.wait("they are accepted", count: 5) { $0["status"] == "accepted" }
-      try Data("another file".utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
-      try publish(broker, jobs + "classify", classify("late", more: ack))
-      #expect(helper.end() == SIGKILL)
-      helper = try HelperProcess(broker, journal: "state/journal.sqlite")
-      helper.openGate()
-      for id in (0..<5).map({ "early-\($0)" }) + ["late"] { try listener.wait("the answer of \(id)") { $0.topic == results + id && $0["status"] == "ok" } }
-      helper.send(SIGTERM)
-      #expect(helper.end() == 0)
-      let aside = try files.contentsOfDirectory(atPath: folder).filter { $0.contains(".replaced-") && !$0.hasSuffix("-wal") }
-      #expect(try aside.map { try String(contentsOfFile: folder + "/" + $0, encoding: .utf8) } == ["another file"], "nothing is deleted: \(aside)")
+      let held = try FiveJobs { ["LD_PRELOAD": faultLibrary ?? "", "FAULT_FOLDER": $0, "FAULT_CALL": call, "FAULT_KIND": kind] }
+      try Data("another file".utf8).write(to: URL(fileURLWithPath: held.journal), options: .atomic)
+      try publish(held.broker, jobs + "classify", classify("late", more: FiveJobs.ack))
+      #expect(held.agent.end() == SIGKILL)
+      try held.areAnswered(and: ["late"])
+      let aside = try FileManager.default.contentsOfDirectory(atPath: held.folder).filter { $0.contains(".replaced-") && !$0.hasSuffix("-wal") }
+      #expect(try aside.map { try String(contentsOfFile: held.folder + "/" + $0, encoding: .utf8) } == ["another file"], "nothing is deleted: \(aside)")
     }
 
     @Test func aFullJournalSaysWhenToTryAgainAndForgetsAnswersFirst() throws {

@@ -71,14 +71,23 @@ final class WireBroker {
     return read(connection, &byte, 1) == 1 ? byte : nil
   }
 
-  /// CONNACK, and SUBACK for the one subscription.
+  /// CONNACK, and SUBACK for the first subscription.
   func greet() throws {
-    let connect = try #require(packet())
-    #expect(connect.type == 0x10)
+    #expect(try #require(packet()).type == 0x10)
     send([0x20, 3, 0, 0, 0])
     while let packet = packet() {
       guard packet.type == 0x80 else { continue }
-      return send([0x90, 4, packet.body[0], packet.body[1], 0, 1])
+      return confirm(packet.body)
+    }
+  }
+
+  /// SUBACK.
+  func confirm(_ subscription: [UInt8], granting reason: UInt8 = 1) { send([0x90, 4, subscription[0], subscription[1], 0, reason]) }
+
+  /// Goes on until the agent publishes something with this text in it.
+  func follow(until text: String, subscription: ([UInt8]) -> Void) throws {
+    while case let packet = try #require(packet(), "the agent says \(text)"), packet.type != 0x30 || !String(decoding: packet.body, as: UTF8.self).contains(text) {
+      if packet.type == 0x80 { subscription(packet.body) }
     }
   }
 

@@ -18,8 +18,12 @@ extension Journal {
 
     /// Whether a name still leads here. A disk that cannot say has not said no.
     func isBehind(_ path: String) -> Bool {
-      if let found = Place(path) { return found == self }
-      return errno != ENOENT && errno != ENOTDIR
+      Place(path).map { $0 == self } ?? !Self.isMissing(path)
+    }
+
+    static func isMissing(_ path: String) -> Bool {
+      var status = stat()
+      return lstat(path, &status) != 0 && [ENOENT, ENOTDIR].contains(errno)
     }
   }
 
@@ -103,7 +107,7 @@ extension Journal {
   /// - Parameter mayBegin: whether one may be missing. After an error of the disk a missing one is not taken for the first: its disk may be away, with all the jobs.
   static func openOrReplace(path: String, numberingFrom first: Int, mayBegin: Bool) throws(SternaError) -> Opened {
     let replaced = try takePlace(path)
-    guard mayBegin || Place(path) != nil else {
+    guard mayBegin || !Place.isMissing(path) else {
       throw SternaError(
         .io, "the journal is gone", at: path, remedy: "bring back the disk that it is on; or restart the agent, which then begins an empty one, and jobs that waited in the old one are not answered")
     }

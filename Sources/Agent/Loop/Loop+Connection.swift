@@ -28,8 +28,7 @@ extension Loop {
       guard now >= retryAt, case .running = phase else { return }
       do {
         let version: AgentConfiguration.MQTT.Version = switch configuration.mqtt.version {
-        // Brokers that know only 3.1.1 may hang up on what they do not understand, or say nothing; so does any broker that is just starting.
-        case .auto: speaksOldMQTT || !hasSpokenMQTT5 && unanswered % 3 == 2 ? .v311 : .v5
+        case .auto: brokerVersion ?? (doubts < 2 ? .v5 : .v311)
         case let chosen: chosen
         }
         // Without a journal the agent hangs up on every job, and who looks meanwhile is to see `degraded` with the reason, not `offline`.
@@ -52,7 +51,7 @@ extension Loop {
       // What came before the end was not acknowledged and comes again, except the broker's reasons.
       let events = session.takeEvents()
       if let code = events.connected, code != 0 { return refused(code, session) }
-      if case .greeting = link { unanswered += 1 }
+      if case .greeting = link { doubt(session, by: 1) }
       let isTakenOver = events.disconnected == 0x8E
       // Brokers tell only MQTT 5 why, mosquitto 2.0 not even that.
       let hint = isTakenOver || isShortLived && cutOffs > 1 ? "; is there another client with the id \"\(configuration.clientID)\"? Every agent needs its own: agent.id, or mqtt.client_id" : ""
@@ -60,11 +59,16 @@ extension Loop {
     }
   }
 
+  /// Brokers that know only 3.1.1 may hang up on what they do not understand, or say nothing; so does any broker that is just starting.
+  func doubt(_ session: Session, by weight: Int) {
+    doubts = session.version == .v5 ? doubts + weight : 0
+  }
+
   func refused(_ code: Int32, _ session: Session) {
     let words = session.refusal(code)
     switch (session.version, code) {
     case (.v5, 0x84) where configuration.mqtt.version == .auto, (.v5, 1) where configuration.mqtt.version == .auto:
-      speaksOldMQTT = true
+      brokerVersion = .v311
       logger.info("the broker does not speak MQTT 5; trying 3.1.1")
       link = .down(retryAt: Clock.uptime)
     case (.v5, 0x9A) where brokerRetains:
@@ -112,13 +116,14 @@ extension Loop {
   }
 
   private func connected(_ session: Session, _ events: Session.Events) {
-    if session.version == .v5 { hasSpokenMQTT5 = true }
-    if session.version == .v311, configuration.mqtt.version == .auto, !speaksOldMQTT {
+    if session.version == .v5 {
+      brokerVersion = .v5
+    } else if configuration.mqtt.version == .auto, brokerVersion == nil {
       logger.warning("the broker says nothing to MQTT 5, but knows 3.1.1. If that is so always, mqtt.version = \"3.1.1\" connects sooner")
     }
     brokerRetains = session.keepsRetained
     if !brokerRetains { logger.warning("the broker keeps no retained messages: who asks later than they are said does not hear state, info and health") }
-    unanswered = 0
+    doubts = 0
     connectedAt = Clock.uptime
     let isRoundAgain = journalFailure != nil && lastComplaint == Self.journalFailed
     if !isRoundAgain { lastComplaint = "" }

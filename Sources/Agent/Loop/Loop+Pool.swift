@@ -51,7 +51,8 @@ extension Loop {
       let reason = session.read(messages: 256, bytes: 8 << 20)
       let events = session.takeEvents()
       if events.messages.count >= 256 || events.bytes >= 8 << 20 || events.connected != nil { isHurried = true }
-      if case let count = events.subscribed.count + events.unsubscribed, count > 0 { confirmed(count) }
+      let isRefused = events.subscribed.contains { $0.granted.contains { $0 >= 128 } }
+      if case let count = events.subscribed.count + events.unsubscribed, count > 0, !isRefused { confirmed(count) }
       switch events.connected {
       case nil:
         if let code = events.disconnected {
@@ -59,7 +60,7 @@ extension Loop {
           dropPool(isForGood ? "the broker has no shared subscriptions, which pools need" : "the broker ended it: \(String(cString: mosquitto_reason_string(code)))", slowly: isForGood)
         } else if let reason {
           dropPool(reason)
-        } else if events.subscribed.contains(where: { $0.granted.contains { $0 >= 128 } }) {
+        } else if isRefused {
           dropPool("the broker refuses to share jobs: check its access rules for \(configuration.pool.names.map(topics.share).joined(separator: ", "))", slowly: true)
         }
       case 0?: pool.link = .up(session)

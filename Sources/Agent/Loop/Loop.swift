@@ -71,14 +71,12 @@ final class Loop {
   /// Connections in a row that lasted only seconds.
   var cutOffs = 0
   var lastComplaint = ""
-  /// Whether MQTT 5 was refused.
-  var speaksOldMQTT = false
   /// Whether the broker keeps retained messages; one that does not may refuse a connection over its will.
   var brokerRetains = true
-  /// Whether MQTT 5 was ever answered, so that silence is not for want of knowing it.
-  var hasSpokenMQTT5 = false
-  /// Attempts in a row on which the broker hung up, and twice those on which it said nothing.
-  var unanswered = 0
+  /// The best that the broker is known to speak: 5 once it has answered it, 3.1.1 when it has refused 5.
+  var brokerVersion: AgentConfiguration.MQTT.Version?
+  /// What speaks against MQTT 5 while that is not known: 1 for each time the broker hung up on it, 2 where it said nothing. With 2 it is 3.1.1's turn.
+  var doubts = 0
   var window = 20
 
   var stateSaid: (word: String, reason: String?, since: Int) = ("", nil, 0)
@@ -251,8 +249,8 @@ extension Loop {
   private func tick(_ now: Int) {
     lastTick = now
     if let session, let reason = session.tick() { drop(reason) }
-    if case .greeting(_, let since) = link, now - since > 20_000 {
-      unanswered += 2
+    if case .greeting(let session, let since) = link, now - since > 20_000 {
+      doubt(session, by: 2)
       drop("the broker does not answer")
     }
     if !refusedFilters.isEmpty, now >= askAgainAt { askAgain(now) }
